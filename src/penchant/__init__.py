@@ -1,0 +1,45 @@
+"""penchant: align generative models of every modality to what people prefer."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Names are resolved on first use, so that `import penchant` loads no tensor library.
+_EXPORTS = {
+    "Recipe": "penchant.recipe",
+    "align": "penchant.run",
+    "load": "penchant.models",
+    "read": "penchant.feedback",
+    "doctor": "penchant.feedback",
+    "Diffusion": "penchant.likelihoods",
+    "FlowMatching": "penchant.likelihoods",
+    "DPO": "penchant.objectives",
+    "IPO": "penchant.objectives",
+    "Hinge": "penchant.objectives",
+    "KTO": "penchant.objectives",
+    "DSPO": "penchant.objectives",
+    "MaPO": "penchant.objectives",
+    "SFT": "penchant.objectives",
+    "PenchantError": "penchant.errors",
+}
+
+__all__ = ["__version__", *_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'penchant' has no attribute '{name}'")
+    return getattr(importlib.import_module(_EXPORTS[name]), name)
+
+
+if TYPE_CHECKING:
+    from penchant.errors import PenchantError
+    from penchant.feedback import doctor, read
+    from penchant.likelihoods import Diffusion, FlowMatching
+    from penchant.models import load
+    from penchant.objectives import DPO, DSPO, IPO, KTO, SFT, Hinge, MaPO
+    from penchant.recipe import Recipe
+    from penchant.run import align

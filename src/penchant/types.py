@@ -1,0 +1,241 @@
+"""The waist of the house: what likelihoods, feedback and objectives say to each other.
+
+Conventions, once and for every modality:
+
+- log-probabilities are oriented so that larger = more likely; scores so that larger = better;
+- time runs from t = 0 (data) to t = 1 (noise);
+- a denoising log-prob is -1/2 times the *mean* squared error over all non-batch dimensions, reduced in float32;
+- candidates are ordered by their scores, never by their position in the batch.
+
+Shape legend: B prompts (groups), K candidates a prompt, T tokens / timesteps drawn / denoising transitions,
+N = B*K*T rows of one model call, `...` the shape of a latent.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Density = Literal["exact", "bound", "path"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CandidateBatch:
+    """B prompts with K candidates each, encoded and ready for a model.
+
+    `candidates` holds tensors [B, K, ...] (latents, tokens, micro-conditioning), `condition` tensors [B, ...] that all
+    candidates of a prompt share (text embeddings). `group_ids` key the counted randomness, `sample_ids` (content hashes)
+    the caches. A missing candidate is False in `mask_BK`; its tensors are padding.
+    """
+
+    group_ids: tuple[str, ...]
+    sample_ids: tuple[tuple[str, ...], ...]
+    prompts: tuple[str, ...]
+    candidates: Mapping[str, Tensor]
+    condition: Mapping[str, Tensor]
+    scores_BK: Float[Tensor, "B K"]
+    mask_BK: Bool[Tensor, "B K"]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(B, K)."""
+        return self.scores_BK.shape[0], self.scores_BK.shape[1]
+
+    def to(self, device: torch.device | str) -> CandidateBatch:
+        """The same batch with every tensor on `device`."""
+        return replace(
+            self,
+            candidates={k: v.to(device) for k, v in self.candidates.items()},
+            condition={k: v.to(device) for k, v in self.condition.items()},
+            scores_BK=self.scores_BK.to(device),
+            mask_BK=self.mask_BK.to(device),
+        )
+
+    def only_candidate(self, k: int) -> CandidateBatch:
+        """The batch with candidate `k` alone (K = 1), for passes that go through a group one candidate at a time."""
+        return replace(
+            self,
+            sample_ids=tuple((ids[k],) for ids in self.sample_ids),
+            candidates={name: v[:, k : k + 1] for name, v in self.candidates.items()},
+            scores_BK=self.scores_BK[:, k : k + 1],
+            mask_BK=self.mask_BK[:, k : k + 1],
+        )
+
+    def mismatched(self) -> CandidateBatch:
+        """Every prompt with the *next* prompt's candidates: the unrelated completions of KTO's baseline."""
+        order = torch.arange(self.shape[0]).roll(-1)
+        index = order.to(self.scores_BK.device)
+        return replace(
+            self,
+            sample_ids=tuple(self.sample_ids[int(i)] for i in order),
+            candidates={name: v[index] for name, v in self.candidates.items()},
+            scores_BK=self.scores_BK[index],
+            mask_BK=self.mask_BK[index],
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Draw:
+    """What a denoising likelihood draws for a batch, once, for policy and reference alike.
+
+    `time_BKT` is the discrete timestep (diffusion, integer) or sigma (flow, in [0, 1]); `noise_BKT` the noise
+    [B, K, T, ...]; `dropped_B` marks prompts whose caption is dropped. By default a group's candidates share all three.
+    `key_B` names the draw of each group (for the reference cache). Exact densities draw nothing: every tensor is None.
+    """
+
+    key_B: tuple[str, ...]
+    time_BKT: Tensor | None = None
+    noise_BKT: Tensor | None = None
+    dropped_B: Tensor | None = None
+
+    def only_candidate(self, k: int) -> Draw:
+        """The draw that belongs to candidate `k`."""
+        return replace(
+            self,
+            time_BKT=None if self.time_BKT is None else self.time_BKT[:, k : k + 1],
+            noise_BKT=None if self.noise_BKT is None else self.noise_BKT[:, k : k + 1],
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LogProbs:
+    """Log-probabilities of B x K samples in T steps.
+
+    `output` keeps what the model predicted (noise, velocity, logits) when an objective needs a divergence from the
+    reference; otherwise it is None.
+    """
+
+    step_BKT: Float[Tensor, "B K T"]
+    mask_BKT: Bool[Tensor, "B K T"]
+    density: Density
+    output: Tensor | None = None
+
+    def per_step(self) -> Float[Tensor, "B K T"]:
+        """Log-probs by step, zero where masked."""
+        return torch.where(self.mask_BKT, self.step_BKT, torch.zeros_like(self.step_BKT))
+
+    def total(self) -> Float[Tensor, "B K"]:
+        """Log-prob of each sample: the sum over T; for a bound the mean over the T independent draws."""
+        summed_BK = self.per_step().sum(-1)
+        if self.density == "bound":
+            return summed_BK / self.mask_BKT.sum(-1).clamp(min=1)
+        return summed_BK
+
+    def mean(self) -> Float[Tensor, "B K"]:
+        """Length-normalised log-prob: the mean over unmasked steps."""
+        return self.per_step().sum(-1) / self.mask_BKT.sum(-1).clamp(min=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What an objective must be given; `compatible` refuses recipes that cannot give it."""
+
+    reference: bool = False
+    behavior: bool = False
+    mismatched: bool = False
+    divergence: bool = False
+    min_candidates: int = 2
+    density: frozenset[Density] = frozenset({"exact", "bound", "path"})
+    scores: Literal["none", "label", "order", "logit", "reward"] = "order"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ObjectiveInputs:
+    """Everything an objective may read. `mismatched` = (policy, reference) on unrelated completions (KTO's baseline);
+    `divergence_BK` = the mean squared distance between the policy's and the reference's predictions (denoising models).
+    """
+
+    policy: LogProbs
+    reference: LogProbs | None = None
+    behavior: LogProbs | None = None
+    mismatched: tuple[LogProbs, LogProbs] | None = None
+    divergence_BK: Float[Tensor, "B K"] | None = None
+    scores_BK: Float[Tensor, "B K"]
+    mask_BK: Bool[Tensor, "B K"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ObjectiveOutput:
+    """One loss a group; the loop takes the mean over all groups of a step, so micro-batches add up exactly.
+
+    `metrics` are detached scalars with the field's names (rewards/chosen, rewards/margins, rewards/accuracies, ...).
+    """
+
+    loss_B: Float[Tensor, "B"]
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> Float[Tensor, ""]:
+        """Mean over groups."""
+        return self.loss_B.mean()
+
+
+class Objective(ABC):
+    """A loss on log-probs and scores: a frozen dataclass of its constants, `needs`, and a call that fits on a screen."""
+
+    needs: ClassVar[Needs]
+    cite: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def __call__(self, inputs: ObjectiveInputs) -> ObjectiveOutput:
+        """The loss of every group."""
+
+
+class Likelihood(ABC):
+    """How a model scores a sample."""
+
+    density: ClassVar[Density]
+
+    @abstractmethod
+    def draw(self, batch: CandidateBatch, *, seed: int, epoch: int) -> Draw:
+        """Timesteps, noise and caption dropout as a pure function of (seed, epoch, group id)."""
+
+    @abstractmethod
+    def log_prob(self, model: Any, batch: CandidateBatch, draw: Draw, *, keep_output: bool = False) -> LogProbs:
+        """Log-probs of every candidate under `model`, differentiable in its parameters."""
+
+    @abstractmethod
+    def divergence(self, policy: LogProbs, reference: LogProbs) -> Float[Tensor, "B K"]:
+        """Distance of the two models' kept outputs (see `ObjectiveInputs.divergence_BK`)."""
+
+
+class Denoiser(ABC):
+    """What a diffusion or flow model is to a likelihood; the adapters in `models/` bring every pipeline to this.
+
+    `prediction` is "epsilon", "v_prediction" or "sample" for diffusion models and "velocity" (noise - data) for flows.
+    `alphas_cumprod` is the training schedule of a diffusion model, `shift` the static timestep shift of a flow.
+    """
+
+    prediction: Literal["epsilon", "v_prediction", "sample", "velocity"]
+    alphas_cumprod: Tensor | None
+    shift: float
+
+    @abstractmethod
+    def denoise(
+        self,
+        noisy_N: Tensor,
+        time_N: Tensor,
+        condition: Mapping[str, Tensor],
+        candidates: Mapping[str, Tensor],
+    ) -> Tensor:
+        """The prediction for each row.
+
+        Args:
+            noisy_N: noisy latents [N, ...].
+            time_N: integer timesteps [N] (diffusion) or sigma in [0, 1] [N] (flow); adapters convert for their model.
+            condition: prompt tensors, each [N, ...].
+            candidates: candidate tensors other than the latents (micro-conditioning), each [N, ...].
+
+        Returns:
+            prediction [N, ...] in the convention of `prediction`.
+        """
+
+    @abstractmethod
+    def unconditional(self) -> Mapping[str, Tensor]:
+        """The condition of the empty prompt, each [1, ...]."""
