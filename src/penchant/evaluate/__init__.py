@@ -1,0 +1,71 @@
+"""Evidence: win rates with intervals, drift and diversity, alarms, samples and the report."""
+
+from __future__ import annotations
+
+from penchant.evaluate.alarms import (
+    Alarm,
+    diversity_collapse,
+    few_prompts,
+    fidelity_fall,
+    find_alarms,
+    no_held_out_judge,
+    reward_hacking,
+    winner_drift,
+)
+from penchant.evaluate.contents import PolicyResult, Reading, ReadingReason, ReportData, Timing
+from penchant.evaluate.curves import Curve, WinnerChange, read_metrics, winner_change
+from penchant.evaluate.diversity import Diversity, feature_diversity, pixel_diversity
+from penchant.evaluate.drift import Drift, feature_drift, measure_drift, pixel_drift
+from penchant.evaluate.evidence import Evidence, measure
+from penchant.evaluate.exhibits import Exhibit, ImagePair, ImageRow, Picture
+from penchant.evaluate.report import write_report
+from penchant.evaluate.samples import Sample, contact_sheet, load_samples, paired, pixel_grid, save_samples
+from penchant.evaluate.verdict import Verdict, verdict
+from penchant.evaluate.winrate import MeanGain, WinRate, mean_gain, outcomes, win_rate
+
+__all__ = [
+    "Alarm",
+    "Curve",
+    "Diversity",
+    "Drift",
+    "Evidence",
+    "Exhibit",
+    "ImagePair",
+    "ImageRow",
+    "MeanGain",
+    "Picture",
+    "PolicyResult",
+    "Reading",
+    "ReadingReason",
+    "ReportData",
+    "Sample",
+    "Timing",
+    "Verdict",
+    "WinRate",
+    "WinnerChange",
+    "contact_sheet",
+    "diversity_collapse",
+    "feature_diversity",
+    "feature_drift",
+    "few_prompts",
+    "fidelity_fall",
+    "find_alarms",
+    "load_samples",
+    "mean_gain",
+    "measure",
+    "measure_drift",
+    "no_held_out_judge",
+    "outcomes",
+    "paired",
+    "pixel_diversity",
+    "pixel_drift",
+    "pixel_grid",
+    "read_metrics",
+    "reward_hacking",
+    "save_samples",
+    "verdict",
+    "win_rate",
+    "winner_change",
+    "winner_drift",
+    "write_report",
+]

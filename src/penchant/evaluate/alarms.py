@@ -1,0 +1,176 @@
+"""Alarms: what is wrong with a result, said from its numbers, with what to do about it.
+
+The limits are this house's own (no paper states them) and stand here as named constants; each alarm's sentence prints
+the numbers, so a reader can disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from penchant.evaluate.curves import WinnerChange
+from penchant.evaluate.diversity import Diversity
+from penchant.evaluate.evidence import Evidence
+from penchant.evaluate.figures import number, percent
+from penchant.evaluate.winrate import MeanGain
+
+Severity = Literal["notice", "warning", "severe"]
+
+DIVERSITY_FLOOR = 0.7
+"""Below this fraction of the base's diversity the samples of a prompt have collapsed; below half of it, severely."""
+
+WINNER_FALL = 0.05
+"""Fall of the preferred samples' log-prob that warns, as a fraction of its size under the base; severe at 4 times."""
+
+FEW_PROMPTS = 30
+"""Under this many prompts the percentile bootstrap is noticeably too narrow (about 93 % coverage at 30)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alarm:
+    """Something wrong: its name, how bad it is, one sentence with the numbers, and what to do."""
+
+    name: str
+    severity: Severity
+    sentence: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.severity}): {self.sentence} {self.remedy}"
+
+
+def reward_hacking(trained: Evidence, held_out: Evidence) -> Alarm | None:
+    """The judge trained against prefers the policy while the held-out judge's whole interval is below one half.
+
+    (Gao, Schulman and Hilton, "Scaling laws for reward model overoptimization", arXiv:2210.10760, figure 1: the proxy
+    keeps rising while the gold reward falls.)
+    """
+    if not (trained.win.rate > 0.5 and held_out.win.worse):
+        return None
+    return Alarm(
+        name="reward hacking",
+        severity="severe",
+        sentence=(
+            f"On {held_out.captions} captions {trained.judge}, which the policy was trained against, prefers it in "
+            f"{percent(trained.win.rate)} of comparisons, but the held-out judge {held_out.judge} in only "
+            f"{percent(held_out.win.rate)} (95\u202f% interval {percent(held_out.win.low)} to "
+            f"{percent(held_out.win.high)})."
+        ),
+        remedy="Stop earlier, raise beta, or train against an ensemble of judges.",
+    )
+
+
+def diversity_collapse(policy: Diversity, base: Diversity) -> Alarm | None:
+    """The samples of a prompt are less than `DIVERSITY_FLOOR` as diverse as the base's."""
+    fraction = policy.of(base)
+    if fraction >= DIVERSITY_FLOOR:
+        return None
+    return Alarm(
+        name="diversity collapse",
+        severity="severe" if fraction < DIVERSITY_FLOOR / 2 else "warning",
+        sentence=(
+            f"Samples of the same prompt are {percent(fraction)} as diverse as the base's "
+            f"({number(policy.value)} against {number(base.value)} in {policy.space}, {policy.prompts} prompts \u00d7 "
+            f"{policy.seeds} seeds)."
+        ),
+        remedy="Stop earlier, raise beta or lower the learning rate; look at the samples of one prompt side by side.",
+    )
+
+
+def winner_drift(winner: WinnerChange) -> Alarm | None:
+    """The preferred samples became less likely: the margin grew by pushing both candidates down.
+
+    Fires when the fall exceeds `WINNER_FALL` of the base's log-prob and two standard errors. (Pal et al., "Smaug",
+    arXiv:2402.13228, section 3; Razin et al., "Unintentional unalignment", arXiv:2410.08847, who name it likelihood
+    displacement.)
+    """
+    fall = -winner.change
+    if not (fall > WINNER_FALL * abs(winner.start) and fall > 2 * winner.error):
+        return None
+    relative = f" ({percent(fall / abs(winner.start))} of its size)" if winner.start else ""
+    return Alarm(
+        name="winner drift",
+        severity="severe" if fall > 4 * WINNER_FALL * abs(winner.start) else "warning",
+        sentence=(
+            f"The mean log-prob of the preferred samples fell by {number(fall)} from "
+            f"{number(winner.start)}{relative}: the model moves away from what was preferred."
+        ),
+        remedy="Add a likelihood term on the preferred samples, raise beta, or lower the learning rate.",
+    )
+
+
+def fidelity_fall(name: str, gain: MeanGain) -> Alarm | None:
+    """A measure of fidelity (caption agreement, realism; larger = better) fell with its whole interval below zero."""
+    if gain.high >= 0:
+        return None
+    return Alarm(
+        name="fidelity fall",
+        severity="warning",
+        sentence=(
+            f"{name} fell from {number(gain.before)} to {number(gain.after)} (change {number(gain.gain)}, "
+            f"95\u202f% interval {number(gain.low)} to {number(gain.high)})."
+        ),
+        remedy="Raise beta, or put this measure among the judges that make the preferences.",
+    )
+
+
+def no_held_out_judge(rows: Sequence[Evidence]) -> Alarm | None:
+    """No judge that training did not see has looked at captions that training did not see."""
+    if any(row.independent for row in rows):
+        return None
+    return Alarm(
+        name="no independent evidence",
+        severity="warning",
+        sentence="No held-out judge has scored samples of held-out captions, so nothing here shows a real improvement.",
+        remedy="Score held-out captions with a judge that took no part in training.",
+    )
+
+
+def few_prompts(rows: Sequence[Evidence]) -> Alarm | None:
+    """The independent evidence rests on fewer than `FEW_PROMPTS` prompts."""
+    counts = [row.win.prompts for row in rows if row.independent]
+    if not counts or min(counts) >= FEW_PROMPTS:
+        return None
+    return Alarm(
+        name="few prompts",
+        severity="notice",
+        sentence=f"The held-out evidence rests on {min(counts)} prompts; intervals over so few are too narrow.",
+        remedy=f"Evaluate on {FEW_PROMPTS} prompts or more; more seeds of the same prompts do not help.",
+    )
+
+
+def find_alarms(
+    rows: Sequence[Evidence],
+    *,
+    diversity: tuple[Diversity, Diversity] | None = None,
+    winner: WinnerChange | None = None,
+    fidelity: Mapping[str, MeanGain] | None = None,
+) -> tuple[Alarm, ...]:
+    """Every alarm that the numbers of one policy raise, the gravest first.
+
+    Args:
+        rows: the policy's evidence.
+        diversity: (policy, base).
+        winner: the change of the preferred samples' log-prob, see `penchant.evaluate.curves.winner_change`.
+        fidelity: gains of measures of fidelity (larger = better) by name.
+    """
+    found: list[Alarm | None] = [*_hacking(rows)]
+    found.append(None if diversity is None else diversity_collapse(*diversity))
+    found.append(None if winner is None else winner_drift(winner))
+    found += [fidelity_fall(name, gain) for name, gain in (fidelity or {}).items()]
+    found += [no_held_out_judge(rows), few_prompts(rows)]
+    order: tuple[Severity, ...] = ("severe", "warning", "notice")
+    return tuple(sorted((alarm for alarm in found if alarm), key=lambda alarm: order.index(alarm.severity)))
+
+
+def _hacking(rows: Sequence[Evidence]) -> list[Alarm]:
+    """One alarm for each held-out judge at most: the captions that say most, held-out before seen, speak for it."""
+    by_judge: dict[str, Alarm] = {}
+    for held_out in sorted(rows, key=lambda row: row.captions != "held-out"):
+        for trained in rows:
+            roles = (held_out.role, trained.role) == ("held out", "trained against")
+            if roles and trained.captions == held_out.captions and (alarm := reward_hacking(trained, held_out)):
+                by_judge.setdefault(held_out.judge, alarm)
+    return list(by_judge.values())

@@ -1,0 +1,276 @@
+"""The sections of a report, each a function of the report's data; None where there is nothing to show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from penchant.evaluate.charts import Line, interval_glyph, line_chart
+from penchant.evaluate.contents import PolicyResult, ReportData, Timing
+from penchant.evaluate.diversity import Diversity
+from penchant.evaluate.drift import Drift
+from penchant.evaluate.evidence import Evidence
+from penchant.evaluate.exhibits import exhibit
+from penchant.evaluate.figures import count, duration, number, percent, percent_range, size
+from penchant.evaluate.markup import Markup, el, join
+from penchant.evaluate.winrate import LEVEL, RESAMPLES
+
+CHARTS: tuple[tuple[str, str, float | None], ...] = (
+    ("loss", "Loss", None),
+    ("rewards/accuracies", "Implicit accuracy (share of pairs ordered as preferred)", 0.5),
+    ("rewards/margins", "Margin (implicit reward of preferred minus rejected)", 0.0),
+    ("drift/chosen", "Winner drift (log-prob of the preferred, policy minus base)", 0.0),
+    ("logps/chosen", "Log-prob of the preferred samples", None),
+)
+"""(metric, title, marked level) of the charts; a metric that no run logged has no chart."""
+
+_CAPTIONS = {"held-out": "Held-out captions", "seen": "Captions seen in training"}
+
+
+def evidence(data: ReportData) -> Markup:
+    """The table of win rates: caption sets, in them judges, in them policies."""
+    rows = [row for policy in data.policies for row in policy.evidence]
+    if not rows:
+        return el("p", "No judge has scored this run's samples.", class_="quiet")
+    several = len(data.policies) > 1
+    titles = ["Judge", *(["Policy"] if several else []), "Win rate", _scale(), "95\u202f% interval"]
+    titles += ["Mean score, before \u2192 after", "Prompts \u00d7 seeds"]
+    bodies = []
+    for captions, title in _CAPTIONS.items():
+        chosen = sorted((row for row in rows if row.captions == captions), key=lambda row: row.role != "held out")
+        if chosen:
+            heading = el("tr", el("th", title, colspan=len(titles), scope="rowgroup"), class_="group")
+            bodies.append(el("tbody", heading, *_judges(chosen, several=several)))
+    table = el(
+        "table",
+        el("caption", f"Win rate over {data.base}, paired by prompt and seed; a tie counts one half."),
+        el(
+            "thead",
+            el("tr", *[el("th", t, scope="col", class_=c) for t, c in zip(titles, _classes(several), strict=True)]),
+        ),
+        *bodies,
+        class_="evidence several" if several else "evidence",
+    )
+    return join([table, el("p", _method(rows), class_="note")])
+
+
+def alarms(data: ReportData) -> Markup:
+    """Alarms by policy, or the sentence that there are none."""
+    found = [(policy.name, alarm) for policy in data.policies for alarm in policy.alarms]
+    if not found:
+        return el("p", "No alarm was raised.", class_="quiet")
+    several = len(data.policies) > 1
+    items = [
+        el(
+            "li",
+            el(
+                "p",
+                el("b", alarm.name.capitalize()),
+                el("span", alarm.severity, class_="tag"),
+                name if several else None,
+            ),
+            el("p", alarm.sentence),
+            el("p", alarm.remedy, class_="remedy"),
+            class_=f"alarm {alarm.severity}",
+        )
+        for name, alarm in found
+    ]
+    return el("ul", *items, class_="alarms")
+
+
+def exhibits(data: ReportData) -> Markup | None:
+    """The grid of pictures, each row of the same prompt and seed."""
+    if not data.exhibits:
+        return None
+    words = "Same prompt and same seed in each frame; the underlined name is the picture that the judge prefers."
+    note = el("p", words, f" {data.exhibits_note}" if data.exhibits_note else None, class_="note above")
+    return join([note, el("div", *[exhibit(item) for item in data.exhibits], class_="exhibits")])
+
+
+def curves(data: ReportData) -> Markup | None:
+    """Training curves of all policies, one chart a metric."""
+    charts = []
+    for metric, title, level in CHARTS:
+        if metric == "logps/chosen" and any("drift/chosen" in policy.curves for policy in data.policies):
+            continue  # the drift says the same without the samples' own level
+        lines = [
+            Line(name=policy.name, curve=policy.curves[metric], style=index)
+            for index, policy in enumerate(data.policies)
+            if metric in policy.curves
+        ]
+        if lines:
+            chart = line_chart(lines, label=f"{title} over optimiser steps", level=level)
+            charts.append(el("figure", el("figcaption", title), chart))
+    if not charts:
+        return None
+    note = "Horizontal: optimiser steps. Faint: as logged, long runs averaged in bins; "
+    note += "firm: moving mean over a twentieth of the run."
+    return join([_legend(data.policies), el("div", *charts, class_="charts"), el("p", note, class_="note")])
+
+
+def drift(data: ReportData) -> Markup | None:
+    """Drift and diversity of every policy beside the base's diversity; rows nobody measured are left out."""
+    columns: list[tuple[str | None, ...]] = [(None, None, None, None, _diversity(data.base_diversity), None)]
+    for policy in data.policies:
+        moved = policy.drift or Drift()
+        measured = (moved.pixel_mse, moved.feature_cosine, moved.log_ratio, moved.divergence)
+        texts = [None if value is None else number(value) for value in measured]
+        columns.append((*texts, _diversity(policy.diversity), _fraction(policy, data)))
+    titles = ("Pixel MSE", "Feature distance", "Mean log-ratio", "Divergence", "Diversity", "Share of the base\u2019s")
+    rows = [(title, *cells) for title, *cells in zip(titles, *columns, strict=True) if any(cells)]
+    if not rows:
+        return None
+    table = _table(
+        "Distance from the base at equal prompt and seed, and distance between samples of the same prompt.",
+        ["", data.base, *[policy.name for policy in data.policies]],
+        [[cell or "\u2014" for cell in row] for row in rows],
+        "narrow",
+    )
+    space = data.base_diversity.space if data.base_diversity else None
+    note = (
+        "Feature distance is 1 \u2212 cosine; log-ratio and divergence are means over held data. "
+        "A drift as large as the base\u2019s diversity leaves nothing of the base\u2019s picture."
+    )
+    if space:
+        note += f" Diversity was measured in {space}."
+    return join([table, el("p", note, class_="note")])
+
+
+def reading(data: ReportData) -> Markup | None:
+    """What became of the feedback's records, with reasons."""
+    read = data.reading
+    if read is None:
+        return None
+    words = f"{count(read.kept)} records kept ({count(read.repaired)} of them repaired), {count(read.refused)} refused"
+    sentence = el("p", f"{words}{f', from {read.source}' if read.source else ''}.")
+    if not read.reasons:
+        return sentence
+    rows = [[r.fate, r.reason, count(r.count), r.example or "\u2014"] for r in read.reasons]
+    return join(
+        [sentence, _table("Repaired and refused records.", ["Fate", "Reason", "Records", "For example"], rows, "words")]
+    )
+
+
+def timing(data: ReportData) -> Markup | None:
+    """Seconds, CPU seconds, peak memory and speed of every policy."""
+    timed = [(policy.name, policy.timing) for policy in data.policies if policy.timing is not None]
+    if not timed:
+        return None
+    stages = list(dict.fromkeys(name for _, cost in timed for name, _ in cost.stages))
+    titles = ["Wall time", "CPU time", "Peak memory", "Pairs per second"]
+    columns = [[*_costs(cost), *[_stage(cost, stage) for stage in stages]] for _, cost in timed]
+    rows = [[title, *cells] for title, *cells in zip([*titles, *[f"\u2003{s}" for s in stages]], *columns, strict=True)]
+    rows = rows[:1] + rows[len(titles) :] + rows[1 : len(titles)]  # the stages are parts of the wall time
+    rows = [row for row in rows if set(row[1:]) != {"\u2014"}]
+    return _table("What the run cost.", ["", *[name for name, _ in timed]], rows, "narrow")
+
+
+def rerun(data: ReportData) -> Markup | None:
+    """The commands, and the resolved recipes folded away."""
+    recipes = [
+        el("details", el("summary", f"Resolved recipe of {policy.name}"), el("pre", el("code", policy.recipe_toml)))
+        for policy in data.policies
+        if policy.recipe_toml
+    ]
+    if not data.rerun and not recipes:
+        return None
+    commands = el("pre", el("code", "\n".join(data.rerun)), class_="commands") if data.rerun else None
+    return join([commands, *recipes])
+
+
+def citations(data: ReportData) -> Markup | None:
+    """References as a plain list."""
+    if not data.citations:
+        return None
+    return el("ol", *[el("li", reference) for reference in data.citations], class_="references")
+
+
+def _judges(rows: Sequence[Evidence], *, several: bool) -> list[Markup]:
+    """Table rows by judge; with several policies a judge's name stands once, over its policies."""
+    written = []
+    for judge, role in dict.fromkeys((row.judge, row.role) for row in rows):
+        own = [row for row in rows if (row.judge, row.role) == (judge, role)]
+        for index, row in enumerate(own):
+            name = el("span", judge), el("span", role, class_=f"tag {role.replace(' ', '-')}")
+            first = el("th", *name, scope="rowgroup", rowspan=len(own), class_="judge") if index == 0 else None
+            policy = el("td", row.policy, class_="policy") if several else None
+            written.append(el("tr", first, policy, *_measures(row), class_="first" if index == 0 else None))
+    return written
+
+
+def _measures(row: Evidence) -> list[Markup]:
+    win, gain = row.win, row.gain
+    cells = (
+        percent(win.rate),
+        interval_glyph(win),
+        percent_range(win.low, win.high),
+        f"{number(gain.before)} \u2192 {number(gain.after)}",
+        f"{win.prompts} \u00d7 {win.seeds}" + (f", {win.runs} runs" if win.runs > 1 else ""),
+    )
+    classes = _classes(False)[1:]
+    return [el("td", cell, class_=name) for cell, name in zip(cells, classes, strict=True)]
+
+
+def _classes(several: bool) -> tuple[str, ...]:
+    return ("judge", *(("policy",) if several else ()), "rate", "interval", "range", "means", "counts")
+
+
+def _scale() -> Markup:
+    marks = [el("text", text, x=x, y=10, text_anchor=a) for text, x, a in (("0", 2, "start"), ("50", 70, "middle"))]
+    end = el("text", "100\u202f%", x=138, y=10, text_anchor="end")
+    return el("svg", *marks, end, viewBox="0 0 140 12", aria_hidden="true", class_="glyph")
+
+
+def _method(rows: Sequence[Evidence]) -> str:
+    runs = any(row.win.runs > 1 for row in rows)
+    ties = max(row.win.ties for row in rows)
+    text = (
+        f"Intervals are {100 * LEVEL:.0f}\u202f% percentile intervals of a cluster bootstrap: {count(RESAMPLES)} "
+        f"resamples of prompts{' and of training runs' if runs else ''}, each prompt with all its seeds. The "
+        "dotted line is 50\u202f%; a full dot marks an interval that leaves it out. Only held-out judges on held-out captions speak for a policy."
+    )
+    return text if ties == 0 else f"{text} Ties: at most {percent(ties)} of the comparisons of a row."
+
+
+def _legend(policies: Sequence[PolicyResult]) -> Markup | None:
+    if len(policies) == 1:
+        return None
+    keys = [
+        el(
+            "span",
+            el("svg", el("path", d="M1 5H25", class_=f"line s{i % 4}"), viewBox="0 0 26 10", aria_hidden="true"),
+            policy.name,
+        )
+        for i, policy in enumerate(policies)
+    ]
+    return el("p", *keys, class_="legend")
+
+
+def _diversity(measured: Diversity | None) -> str | None:
+    return None if measured is None else number(measured.value)
+
+
+def _fraction(policy: PolicyResult, data: ReportData) -> str | None:
+    if policy.diversity is None or data.base_diversity is None:
+        return None
+    return percent(policy.diversity.of(data.base_diversity))
+
+
+def _costs(cost: Timing) -> list[str]:
+    return [
+        duration(cost.seconds),
+        "\u2014" if cost.cpu_seconds is None else duration(cost.cpu_seconds),
+        "\u2014" if cost.peak_bytes is None else size(cost.peak_bytes),
+        number(cost.pairs_per_second),
+    ]
+
+
+def _stage(cost: Timing, stage: str) -> str:
+    seconds = dict(cost.stages).get(stage)
+    return "\u2014" if seconds is None else duration(seconds)
+
+
+def _table(caption: str, titles: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "plain") -> Markup:
+    head = el("tr", *[el("th", title, scope="col") if title else el("td", "") for title in titles])
+    body = [el("tr", el("th", row[0], scope="row"), *[el("td", cell) for cell in row[1:]]) for row in rows]
+    table = el("table", el("caption", caption), el("thead", head), el("tbody", *body), class_=kind)
+    return el("div", table, class_="scroll")

@@ -1,0 +1,80 @@
+"""`doctor`: is this feedback fit to train on? Every finding has a severity and a remedy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from os import PathLike
+
+from penchant.feedback.checks import CHECKS, Finding, Severity, pictures, refused_rows
+from penchant.feedback.groups import Feedback, Group
+from penchant.feedback.report import ReadingReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """All findings about a feedback; `str()` prints it, `exit_code` is 1 when an error was found."""
+
+    groups: int
+    findings: tuple[Finding, ...]
+    report: ReadingReport | None = None
+
+    def of(self, severity: Severity) -> tuple[Finding, ...]:
+        """The findings of one severity."""
+        return tuple(finding for finding in self.findings if finding.severity == severity)
+
+    def __getitem__(self, name: str) -> Finding:
+        for finding in self.findings:
+            if finding.name == name:
+                return finding
+        raise KeyError(name)
+
+    def __contains__(self, name: str) -> bool:
+        return any(finding.name == name for finding in self.findings)
+
+    @property
+    def exit_code(self) -> int:
+        """What a command line should return."""
+        return 1 if self.of("error") else 0
+
+    def to_json(self) -> str:
+        """The diagnosis as JSON text."""
+        report = json.loads(self.report.to_json()) if self.report else None
+        findings = [asdict(finding) for finding in self.findings]
+        return json.dumps({"groups": self.groups, "findings": findings, "report": report}, indent=2, ensure_ascii=False)
+
+    def summary(self) -> str:
+        """The diagnosis as text, errors first."""
+        lines = [self.report.summary()] if self.report else []
+        lines.append(f"{self.groups} groups: {len(self.of('error'))} errors, {len(self.of('warning'))} warnings")
+        for severity in ("error", "warning", "info"):
+            for finding in self.of(severity):
+                lines.append(f"{severity:>7}  {finding.name}: {finding.message}")
+                lines += [f"         Remedy: {finding.remedy}"] if finding.remedy else []
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+
+def doctor(source: str | PathLike[str] | Sequence[Group], *, images: int = 2000, limit: int | None = None) -> Diagnosis:
+    """Examine a file, folder, store or Feedback.
+
+    Args:
+        source: anything `read` reads, or groups in memory.
+        images: decode the images of at most so many groups (chosen by a counted draw); 0 looks at none.
+        limit: with a path, read at most so many rows.
+
+    Raises:
+        FeedbackError: the path cannot be read at all.
+    """
+    from penchant.feedback.reading import read
+
+    groups = read(source, limit=limit) if isinstance(source, str | PathLike) else source
+    report = groups.report if isinstance(groups, Feedback) else None
+    found = [refused_rows(report), *(check(groups) for check in CHECKS if groups)]
+    findings = [finding for finding in found if finding is not None]
+    if images:
+        findings += pictures(groups, sample=images)
+    return Diagnosis(groups=len(groups), findings=tuple(findings), report=report)

@@ -1,0 +1,165 @@
+"""Files to records: Parquet in small record batches, JSON lists and JSON lines (also gzipped), folders of either."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+from penchant.errors import FeedbackError, PenchantError
+
+MAX_LINE = 256 * 1024 * 1024
+MAX_JSON = 4 * 1024**3
+_BATCH = 32
+_SNIFFED = 32
+_SPLIT = re.compile(r"(?:^|[-_.])(train|validation|valid|val|dev|test)(_unique)?(?=[-_.]|$)")
+_JSON = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+
+Record = dict[str, Any] | PenchantError
+
+
+def data_files(path: Path) -> list[Path]:
+    """The data files of a path: itself, or a folder's Parquet files (any depth), else its JSON files (top level).
+
+    Raises FeedbackError if there is none, or the file has another ending.
+    """
+    if not path.exists():
+        raise FeedbackError("there is no such file or folder.", file=path, remedy="check the path.")
+    if path.is_file():
+        if path.name.endswith((".parquet", *_JSON)):
+            return [path]
+        raise FeedbackError(
+            "the file is neither Parquet nor JSON.", file=path, remedy=f"give .parquet, {', '.join(_JSON)} or a folder."
+        )
+    found = sorted(path.rglob("*.parquet")) or sorted(p for p in path.iterdir() if p.name.endswith(_JSON))
+    if not found:
+        raise FeedbackError(
+            "the folder holds no Parquet or JSON file.",
+            file=path,
+            remedy=f"give a folder with .parquet or {_JSON[0]} files.",
+        )
+    return found
+
+
+def split_of(path: Path) -> str | None:
+    """The split a file's name states (`train-00000-of-00012.parquet` -> train), or None."""
+    found = _SPLIT.search(path.name.lower())
+    return found.group(1) + (found.group(2) or "") if found else None
+
+
+def columns_of(path: Path) -> frozenset[str]:
+    """Column names: the schema of a Parquet file, or all keys of the first records of a JSON file."""
+    if path.suffix == ".parquet":
+        return frozenset(_open_parquet(path).schema_arrow.names)
+    records = [record for record in islice(records_of(path, frozenset()), _SNIFFED) if isinstance(record, dict)]
+    if not records:
+        raise FeedbackError("the file holds no record.", file=path, remedy="it is empty or not JSON; fetch it again.")
+    return frozenset().union(*records)
+
+
+def records_of(path: Path, columns: frozenset[str]) -> Iterator[Record]:
+    """Every record in order; for one that cannot be read, the error it is refused with.
+
+    Of a Parquet file only `columns` are read. Raises FeedbackError when the file as a whole is damaged.
+    """
+    if path.suffix == ".parquet":
+        return _parquet_records(path, columns)
+    return _json_records(path)
+
+
+def _open_parquet(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # Without pre-buffering a row group is decoded page by page: a file of one huge row group stays readable.
+        return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
+    except (pa.ArrowException, OSError) as error:
+        raise FeedbackError(
+            "the Parquet file is damaged or incomplete.", file=path, remedy="fetch the file again."
+        ) from error
+
+
+def _parquet_records(path: Path, columns: frozenset[str]) -> Iterator[Record]:
+    import pyarrow as pa
+
+    file = _open_parquet(path)
+    wanted = [name for name in file.schema_arrow.names if name in columns]
+    try:
+        for batch in file.iter_batches(batch_size=_BATCH, columns=wanted):
+            for index in range(batch.num_rows):
+                yield _parquet_row(batch, index)
+    except (pa.ArrowException, OSError) as error:
+        raise FeedbackError(
+            "the Parquet file is damaged in the middle.", file=path, remedy="fetch the file again."
+        ) from error
+
+
+def _parquet_row(batch: Any, index: int) -> Record:
+    row = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            row[name] = column[index].as_py()
+        # Arrow does not check its strings when it reads them.
+        except UnicodeDecodeError:
+            return FeedbackError("a text is not valid UTF-8.", field=name, remedy="write it again as UTF-8.")
+        # Nanosecond timestamps beyond Python's microseconds: the number is all the same to us.
+        except ValueError:
+            row[name] = str(column[index])
+    return row
+
+
+def _open_text(path: Path) -> IO[bytes]:
+    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _json_records(path: Path) -> Iterator[Record]:
+    try:
+        with _open_text(path) as file:
+            start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+            file.seek(0)
+            yield from _json_list(file, path) if start.startswith(b"[") else _json_lines(file, path)
+    except (OSError, EOFError) as error:
+        raise FeedbackError(
+            "the file is damaged or cannot be read.", file=path, remedy="fetch the file again."
+        ) from error
+
+
+def _json_list(file: IO[bytes], path: Path) -> Iterator[Record]:
+    content = file.read(MAX_JSON + 1)
+    if len(content) > MAX_JSON:
+        raise FeedbackError("the JSON list is too large to hold.", file=path, remedy="write it as JSON lines.")
+    try:
+        records = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise FeedbackError(
+            f"the file is not valid JSON ({error}).", file=path, remedy="fetch the file again."
+        ) from error
+    for record in records:
+        yield record if isinstance(record, dict) else _no_record()
+
+
+def _json_lines(file: IO[bytes], path: Path) -> Iterator[Record]:
+    while line := file.readline(MAX_LINE):
+        if len(line) == MAX_LINE:
+            raise FeedbackError("a line is too long.", file=path, remedy="write one record a line.")
+        if line.strip():
+            yield _json_line(line)
+
+
+def _json_line(line: bytes) -> Record:
+    try:
+        record = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return FeedbackError("a text is not valid UTF-8.", remedy="write it again as UTF-8.")
+    except (ValueError, RecursionError):
+        return FeedbackError("a line is not valid JSON.", remedy="write one JSON object a line.")
+    return record if isinstance(record, dict) else _no_record()
+
+
+def _no_record() -> FeedbackError:
+    return FeedbackError("a record is not a JSON object.", remedy="write one JSON object for each row.")

@@ -1,0 +1,66 @@
+"""The public layouts that `read` knows by their columns: a table, tried from the top."""
+
+from __future__ import annotations
+
+from penchant.errors import FeedbackError, nearest
+from penchant.feedback.readers import hpd, imagereward, pick, text_pairs
+from penchant.feedback.readers.layout import Layout
+
+LAYOUTS: tuple[Layout, ...] = (
+    pick.PICK_A_PIC,
+    pick.PICK_STYLE,
+    hpd.HPDV2_TRAIN,
+    hpd.HPDV2_TEST,
+    hpd.HPDV3,
+    imagereward.FLAT,
+    imagereward.METADATA,
+    imagereward.GROUPED,
+    imagereward.PAIR,
+    imagereward.TEST,
+    text_pairs.PREFERENCE,
+    text_pairs.IMPLICIT,
+    text_pairs.UNPAIRED,
+)
+
+
+def layout_of(columns: frozenset[str], *, file: str, name: str | None = None) -> Layout:
+    """The layout of a file by its columns, or the one called `name` if its columns are there.
+
+    Raises:
+        FeedbackError: no layout fits (the nearest one is named, with what is missing), or `name` is unknown.
+    """
+    if name is not None:
+        return _named(columns, file, name)
+    for layout in LAYOUTS:
+        if layout.matches(columns):
+            return layout
+    closest = min(LAYOUTS, key=lambda layout: (len(layout.missing(columns)), -len(layout.required & columns)))
+    raise FeedbackError(
+        f"no known layout has the columns {_listed(columns)}.",
+        file=file,
+        remedy=f"the nearest is '{closest.name}', {_difference(closest, columns)}.",
+    )
+
+
+def _named(columns: frozenset[str], file: str, name: str) -> Layout:
+    by_name = {layout.name: layout for layout in LAYOUTS}
+    if name not in by_name:
+        raise FeedbackError(f"unknown layout '{name}'.", field="layout", remedy=nearest(name, tuple(by_name)))
+    if missing := by_name[name].missing(columns):
+        raise FeedbackError(
+            f"layout '{name}' needs {_listed(missing)}; the columns are {_listed(columns)}.",
+            file=file,
+            field="layout",
+            remedy="leave the layout out to have it found, or rename the columns.",
+        )
+    return by_name[name]
+
+
+def _difference(layout: Layout, columns: frozenset[str]) -> str:
+    if missing := layout.missing(columns):
+        return f"which also needs {_listed(missing)}"
+    return f"which may not have {_listed(layout.absent & columns)}"
+
+
+def _listed(columns: frozenset[str]) -> str:
+    return ", ".join(sorted(columns)) or "(none)"

@@ -1,0 +1,156 @@
+"""Cells to values: captions, labels, images. What cannot be trusted is refused with a fixed sentence and a remedy."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Any
+
+from penchant.errors import MediaError
+from penchant.feedback.groups import Candidate, Group, Judgement, Media
+from penchant.feedback.media import decode_image
+from penchant.feedback.readers.layout import Row
+from penchant.feedback.views import counted_rng
+
+MAX_CAPTION = 100_000
+MAX_TEXT = 16_000_000
+
+
+def text(row: Row, field: str, *, name: str = "the caption", longest: int = MAX_CAPTION) -> str:
+    """A text cell that is not empty and is valid Unicode; NUL characters are removed (a documented repair)."""
+    return clean_text(row, row.values.get(field), field, name=name, longest=longest)
+
+
+def clean_text(row: Row, value: Any, field: str, *, name: str, longest: int = MAX_TEXT) -> str:
+    """`text`, for a value taken from within a cell."""
+    if value is None:
+        raise row.error(f"{name} is missing.", field, "fill it in, or remove the row.")
+    if not isinstance(value, str):
+        raise row.error(f"{name} is not text.", field, "store it as a string.")
+    if len(value) > longest:
+        raise row.error(f"{name} is too long.", field, f"shorten it to at most {longest} characters.")
+    if any("\ud800" <= char <= "\udfff" for char in value):
+        raise row.error(
+            f"{name} is not valid Unicode.", field, "it holds half a surrogate pair: write it again as UTF-8."
+        )
+    if "\x00" in value:
+        value = value.replace("\x00", "")
+        row.repairs.append(f"NUL removed from {name}")
+    if not value.strip():
+        raise row.error(f"{name} is empty.", field, "a preference needs a prompt and an answer; remove the row.")
+    return value
+
+
+def number(row: Row, field: str, value: Any, *, name: str) -> float:
+    """A finite number; a numeric text is refused rather than guessed at."""
+    if value is None:
+        raise row.error(f"{name} is missing.", field, "fill it in, or remove the row.")
+    if isinstance(value, str) or not isinstance(value, int | float):
+        raise row.error(f"{name} is not a number.", field, "store it as an integer or float.")
+    if not math.isfinite(value):
+        raise row.error(f"{name} is NaN or infinite.", field, "fill it in, or remove the row.")
+    return float(value)
+
+
+def share(row: Row, field: str) -> float:
+    """A label in [0, 1]."""
+    value = number(row, field, row.values.get(field), name="the label")
+    if not 0 <= value <= 1:
+        raise row.error("the label is outside 0 to 1.", field, "use 1 for the winner, 0 for the loser, 0.5 for a tie.")
+    return value
+
+
+def items(row: Row, field: str, *, count: int | None = None) -> list[Any]:
+    """A list cell that is not empty, of `count` elements if given."""
+    value = row.values.get(field)
+    if not isinstance(value, list) or not value:
+        raise row.error("a list is missing or empty.", field, "give one element for each candidate.")
+    if count is not None and len(value) != count:
+        raise row.error("lists of one row differ in length.", field, "give one element for each candidate.")
+    return value
+
+
+def name_or_none(value: Any) -> str | None:
+    """A model's or annotator's name; empty means unknown."""
+    return str(value) if value not in (None, "") else None
+
+
+def annotator(value: Any) -> str | None:
+    """The hash of an annotator's id, so that no name travels with the data."""
+    return None if value in (None, "") else hashlib.sha256(f"annotator:{value}".encode()).hexdigest()[:16]
+
+
+def image(row: Row, field: str, cell: Any) -> Media:
+    """The image of a cell: bytes, `{bytes, path}`, or a path below the row's root.
+
+    Raises FeedbackError for a missing image or a path that leaves the folder, MediaError for one that does not decode.
+    """
+    if isinstance(cell, dict):
+        cell = cell.get("bytes") if cell.get("bytes") is not None else cell.get("path")
+    if isinstance(cell, str):
+        path = inside(row, field, cell)
+        media = Media.of(_read(row, field, path), path=str(path))
+    elif isinstance(cell, bytes):
+        media = Media.of(cell)
+    else:
+        raise row.error("the image is missing.", field, "fetch it, or remove the row.")
+    if row.verify_media:
+        try:
+            _, repairs = decode_image(media.bytes())
+        except MediaError as error:
+            raise MediaError(error.problem, file=row.file, row=row.number, field=field, remedy=error.remedy) from error
+        row.repairs.extend(repairs)
+    return media
+
+
+def inside(row: Row, field: str, name: str) -> Path:
+    """`name` below the row's root or its split's folder; absolute paths, `..` and links leading outside are refused."""
+    outside = row.error(
+        "a path leaves the folder of the data.", field, "use paths relative to the folder, with the files inside it."
+    )
+    if "\x00" in name or "\\" in name or Path(name).is_absolute():
+        raise outside
+    root = row.root.resolve()
+    for base in (root, root / row.split if row.split else root):
+        try:
+            path = (base / name).resolve()
+            exists = path.is_file()
+        # A name too long for the file system, or a circle of links.
+        except (OSError, RuntimeError, ValueError):
+            continue
+        if not path.is_relative_to(root):
+            raise outside
+        if exists:
+            return path
+    raise row.error(
+        "the image file does not exist.", field, "unpack the image archives beside the file that names them."
+    )
+
+
+def _read(row: Row, field: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise row.error("the image file cannot be read.", field, "check its permissions.") from error
+
+
+def refuse_same(row: Row, candidates: tuple[Candidate, ...], field: str) -> None:
+    """Two sides with the same content state no preference, whatever the label says (larger groups pass)."""
+    if len(candidates) == 2 and candidates[0].id == candidates[1].id:
+        what = "image" if candidates[0].media is not None else "text"
+        raise row.error(f"same {what} on both sides.", field, "remove the row; nothing can be learned from it.")
+
+
+def drawn_pair(row: Row, group: Group) -> Group:
+    """The group with its two candidates in a drawn order, for layouts that always list the winner first.
+
+    The draw depends on the (order-free) group id alone, so position carries nothing and every reading agrees.
+    """
+    row.repairs.append("winner always listed first: order drawn")
+    return group.only((1, 0)) if counted_rng(0, f"position:{group.id}").integers(2) else group
+
+
+def winner_first(**extra: Any) -> Judgement:
+    """The judgement of a pair whose first candidate won."""
+    return Judgement(kind="pair", values=(1.0, 0.0), extra=extra)

@@ -1,0 +1,315 @@
+"""Our own storage: media by content, groups in Parquet parts, and an index that says which parts exist.
+
+    penchant-store.json          format, version and the parts, each with its sha256 and number of groups
+    groups/part-000000-<sha>.parquet
+    media/ab/abcdef...           one file for each distinct sample
+
+Nothing is visible before it is whole: media and parts are written to temporary files, synced and renamed, and the index
+is replaced last. A writer killed anywhere leaves the previous state, plus files that nothing names and the next writer
+reuses. The parts hold no media, so they are small; a sample is read from disk when it is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from penchant.errors import FeedbackError
+from penchant.feedback.groups import Candidate, Feedback, Group, Judgement, Media, plain
+from penchant.feedback.report import ReadingReport
+
+INDEX = "penchant-store.json"
+FORMAT, VERSION = "penchant-store", 1
+GROUPS_PER_PART = 10_000
+ROW_GROUP = 1000
+_TEMPORARY = ".tmp-"
+_SHA = re.compile(r"[0-9a-f]{64}")
+_PART = re.compile(r"part-\d{6,}-[0-9a-f]{12}\.parquet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreCheck:
+    """What `verify` found; `problems` is empty when every part and every sample has the sha256 it is filed under."""
+
+    groups: int
+    media: int
+    unreferenced: int
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """No problem was found."""
+        return not self.problems
+
+
+def is_store(folder: str | PathLike[str]) -> bool:
+    """Whether `folder` is a finished store."""
+    return (Path(folder) / INDEX).is_file()
+
+
+def write(groups: Iterable[Group], folder: str | PathLike[str]) -> Feedback:
+    """Write groups (a Feedback or a `stream`) to a new store and open it.
+
+    Raises FeedbackError if the folder already holds a store, or other files.
+    """
+    root = Path(folder)
+    if is_store(root):
+        raise FeedbackError("the folder already holds a store.", file=root, remedy="use append, or another folder.")
+    strangers = {p.name for p in root.iterdir()} - {"media", "groups", ".lock"} if root.is_dir() else set()
+    strangers = {name for name in strangers if not name.startswith(_TEMPORARY)}
+    if strangers:
+        raise FeedbackError("the folder is not empty.", file=root, remedy="give a new or empty folder.")
+    _publish(root, groups, create=True)
+    return open_store(root)
+
+
+def append(groups: Iterable[Group], folder: str | PathLike[str]) -> Feedback:
+    """Add groups to a store, all of them or, if anything fails, none; returns the whole store, opened."""
+    root = Path(folder)
+    _read_index(root)
+    _publish(root, groups, create=False)
+    return open_store(root)
+
+
+def _publish(root: Path, groups: Iterable[Group], *, create: bool) -> None:
+    # filelock comes with torch; its lock is the kernel's, so a killed writer leaves none behind.
+    from filelock import FileLock
+
+    for name in ("media", "groups"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    with FileLock(root / ".lock"):
+        parts = [] if create and not is_store(root) else _read_index(root)
+        iterator = iter(groups)
+        while batch := list(islice(iterator, GROUPS_PER_PART)):
+            for media in (c.media for group in batch for c in group.candidates if c.media is not None):
+                _write_media(root, media)
+            parts.append(_write_part(root, len(parts), batch))
+        for name in ("media", "groups"):
+            _sync_folder(root / name)
+        content = json.dumps({"format": FORMAT, "version": VERSION, "parts": parts}, indent=1)
+        _write_atomically(root / INDEX, content.encode())
+        _sync_folder(root)
+
+
+def _media_path(root: Path, sha256: str) -> Path:
+    return root / "media" / sha256[:2] / sha256
+
+
+def _write_media(root: Path, media: Media) -> None:
+    data = media.bytes()
+    path = _media_path(root, media.sha256)
+    # The hash is checked for media held in memory too: a wrong one would be filed under another sample's name.
+    if hashlib.sha256(data).hexdigest() != media.sha256:
+        raise FeedbackError(
+            f"media {media.sha256[:12]} does not have its sha256.", remedy="make media with Media.of(bytes)."
+        )
+    if not path.is_file() or path.stat().st_size != len(data):
+        path.parent.mkdir(exist_ok=True)
+        _write_atomically(path, data)
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    # Windows cannot open a folder; there the rename itself is durable.
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _write_part(root: Path, number: int, groups: list[Group]) -> dict[str, Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pylist([_group_row(group) for group in groups], schema=_schema())
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, row_group_size=ROW_GROUP, compression="zstd")
+    data = buffer.getvalue().to_pybytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    name = f"part-{number:06d}-{sha256[:12]}.parquet"
+    _write_atomically(root / "groups" / name, data)
+    return {"name": name, "sha256": sha256, "groups": len(groups)}
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    text = pa.large_string()
+    candidate = {
+        "id": text,
+        "sha256": text,
+        "mime": text,
+        "text": text,
+        "model": text,
+        "seed": pa.int64(),
+        "settings": text,
+    }
+    judgement = {
+        "kind": text,
+        "dimension": text,
+        "values": pa.list_(pa.float64()),
+        "annotator": text,
+        "source": text,
+        "weight": pa.float64(),
+        "extra": text,
+    }
+    return pa.schema(
+        {
+            "id": text,
+            "prompt": text,
+            "candidates": pa.list_(pa.struct(candidate)),
+            "judgements": pa.list_(pa.struct(judgement)),
+            "split": text,
+            "licence": text,
+            "provenance": text,
+            "extra": text,
+        }
+    )
+
+
+def _group_row(group: Group) -> dict[str, Any]:
+    return {
+        "id": group.id,
+        "prompt": group.prompt,
+        "candidates": [
+            {
+                "id": c.id,
+                "sha256": c.media.sha256 if c.media else None,
+                "mime": c.media.mime if c.media else None,
+                "text": c.text,
+                "model": c.model,
+                "seed": c.seed,
+                "settings": _as_json(c.settings),
+            }
+            for c in group.candidates
+        ],
+        "judgements": [
+            {
+                "kind": j.kind,
+                "dimension": j.dimension,
+                "values": list(j.values),
+                "annotator": j.annotator,
+                "source": j.source,
+                "weight": j.weight,
+                "extra": _as_json(j.extra),
+            }
+            for j in group.judgements
+        ],
+        "split": group.split,
+        "licence": group.licence,
+        "provenance": _as_json(group.provenance),
+        "extra": _as_json(group.extra),
+    }
+
+
+def _as_json(mapping: object) -> str:
+    return json.dumps(plain(mapping), ensure_ascii=False)
+
+
+def _group(root: Path, row: dict[str, Any]) -> Group:
+    candidates = []
+    for cell in row["candidates"]:
+        sha256 = cell.pop("sha256")
+        mime = cell.pop("mime")
+        # The manifest is a file like any other: a hash that is none must not become a path.
+        if sha256 is not None and not _SHA.fullmatch(sha256):
+            raise FeedbackError("a media hash is not a sha256.", file=root, field="sha256", remedy="restore the store.")
+        media = Media(sha256=sha256, mime=mime, path=str(_media_path(root, sha256))) if sha256 else None
+        candidates.append(Candidate(**{**cell, "settings": json.loads(cell["settings"])}, media=media))
+    judgements = (
+        Judgement(**{**cell, "values": tuple(cell["values"]), "extra": json.loads(cell["extra"])})
+        for cell in row["judgements"]
+    )
+    mappings = {name: json.loads(row[name]) for name in ("provenance", "extra")}
+    return Group(**{**row, **mappings, "candidates": tuple(candidates), "judgements": tuple(judgements)})
+
+
+def _read_index(root: Path) -> list[dict[str, Any]]:
+    path = root / INDEX
+    try:
+        index = json.loads(path.read_text("utf-8"))
+        parts = index["parts"]
+        known = index["format"] == FORMAT and all(_PART.fullmatch(part["name"]) for part in parts)
+    except FileNotFoundError as error:
+        raise FeedbackError("the folder is not a store.", file=root, remedy="make one with write().") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FeedbackError("the store's index is damaged.", file=path, remedy="restore it from a backup.") from error
+    if not known or index.get("version") != VERSION:
+        raise FeedbackError(
+            "the store's index is of another format or version.",
+            file=path,
+            remedy="open it with the penchant that wrote it.",
+        )
+    return parts
+
+
+def _part_groups(root: Path, name: str) -> Iterator[Group]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = root / "groups" / name
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=ROW_GROUP):
+                for row in batch.to_pylist():
+                    yield _group(root, row)
+    except (pa.ArrowException, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise FeedbackError("a part of the store is missing or damaged.", file=path, remedy="restore it.") from error
+
+
+def open_store(folder: str | PathLike[str]) -> Feedback:
+    """The groups of a store; their media stay on disk and are read, and checked, by `Media.bytes`."""
+    root = Path(folder).absolute()
+    groups = tuple(group for part in _read_index(root) for group in _part_groups(root, part["name"]))
+    return Feedback(groups=groups, report=ReadingReport(file=str(folder), layout=FORMAT, kept=len(groups)))
+
+
+def verify(folder: str | PathLike[str]) -> StoreCheck:
+    """Hash every part and every sample of a store. Raises FeedbackError only if there is no readable index."""
+    root = Path(folder).absolute()
+    problems: list[str] = []
+    media: set[str] = set()
+    count = 0
+    for part in _read_index(root):
+        path = root / "groups" / part["name"]
+        if not path.is_file():
+            problems.append(f"part {part['name']} is missing")
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != part["sha256"]:
+            problems.append(f"part {part['name']} was altered")
+        else:
+            for group in _part_groups(root, part["name"]):
+                count += 1
+                media.update(c.media.sha256 for c in group.candidates if c.media is not None)
+    problems += [problem for sha256 in sorted(media) if (problem := _media_problem(root, sha256))]
+    on_disk = {path.name for path in (root / "media").glob("*/*")}
+    return StoreCheck(groups=count, media=len(media), unreferenced=len(on_disk - media), problems=tuple(problems))
+
+
+def _media_problem(root: Path, sha256: str) -> str | None:
+    path = _media_path(root, sha256)
+    if not path.is_file():
+        return f"media {sha256} is missing"
+    return None if hashlib.sha256(path.read_bytes()).hexdigest() == sha256 else f"media {sha256} was altered"

@@ -1,0 +1,152 @@
+"""From a path to a loaded policy: where the folder is, what it holds, and nothing that needs pickle."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from penchant.errors import ModelError
+from penchant.models.families import Family, family_of
+
+if TYPE_CHECKING:
+    from penchant.models.adapter import ImageModel
+    from penchant.models.spec import Policy
+
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_TO_SAFETENSORS = "convert the weights to safetensors (load them where you trust them and save_pretrained again)."
+
+
+def locate(path: str) -> str:
+    """An existing folder as given, the folder of `zoo:NAME`, or a hub id unchanged.
+
+    Raises:
+        ModelError: it is none of the three.
+    """
+    if path.startswith("zoo:"):
+        from penchant import zoo
+
+        return str(zoo.path(path.removeprefix("zoo:")))  # type: ignore[attr-defined]
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return str(folder)
+    if folder.is_file():
+        remedy = _TO_SAFETENSORS if folder.suffix in PICKLED else "give the folder that holds model_index.json."
+        raise ModelError("is a single file, not a pipeline folder.", file=path, remedy=remedy)
+    if _HUB_ID.fullmatch(path):
+        return path
+    raise ModelError(
+        "no such folder.", file=path, remedy="give a pipeline folder, a hub id like 'owner/name', or 'zoo:NAME'."
+    )
+
+
+def read_index(source: str) -> dict[str, Any]:
+    """model_index.json of a folder or hub id.
+
+    Raises:
+        ModelError: there is none, or it names no pipeline class.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        index = folder / "model_index.json"
+        if not index.is_file():
+            pickles = sorted(f.name for f in folder.iterdir() if f.suffix in PICKLED)
+            remedy = _TO_SAFETENSORS if pickles else "give the folder that save_pretrained of a pipeline wrote."
+            raise ModelError("holds no model_index.json.", file=source, remedy=remedy)
+        try:
+            found = json.loads(index.read_text())
+        except json.JSONDecodeError as error:
+            raise ModelError(f"is not JSON ({error}).", file=index) from error
+    else:
+        from diffusers import DiffusionPipeline
+
+        try:
+            found = DiffusionPipeline.load_config(source)
+        except OSError as error:
+            raise ModelError(
+                "is no folder here and could not be read from the hub.",
+                file=source,
+                remedy="check the spelling and the network, or give a local folder.",
+            ) from error
+    if not isinstance(found, dict) or "_class_name" not in found:
+        raise ModelError("names no pipeline class.", file=source, field="_class_name")
+    return found
+
+
+def refuse_pickles(source: str, index: dict[str, Any]) -> None:
+    """Refuse a local folder in which a component's weights exist only as pickle.
+
+    Raises:
+        ModelError: naming the component.
+    """
+    folder = Path(source)
+    for name, entry in index.items():
+        part = folder / name
+        if not isinstance(entry, list) or not part.is_dir():
+            continue
+        files = [f for f in part.iterdir() if f.is_file()]
+        pickled = sorted(f.name for f in files if f.suffix in PICKLED)
+        if pickled and not any(f.suffix == ".safetensors" for f in files):
+            raise ModelError(f"has only pickled weights ({pickled[0]}).", file=part, remedy=_TO_SAFETENSORS)
+
+
+def load_policy(policy: Policy) -> ImageModel:
+    """Load, freeze what does not train, attach the adapter. See `Policy.load`."""
+    source = locate(policy.path)
+    index = read_index(source)
+    family = family_of(index["_class_name"], name=policy.family, folder=source)
+    refuse_pickles(source, index)
+    pipeline = _load_pipeline(policy, source, index, family)
+    model = family.adapter_class()(pipeline, policy)
+    if policy.adapter is not None:
+        model.load_lora(policy.adapter)
+    elif policy.lora:
+        model.add_lora(policy.lora, alpha=policy.lora_alpha, targets=policy.lora_targets)
+    if policy.gradient_checkpointing:
+        model.bare.enable_gradient_checkpointing()
+    return model
+
+
+def _load_pipeline(policy: Policy, source: str, index: dict[str, Any], family: Family) -> Any:
+    import diffusers
+
+    dtype = getattr(torch, policy.dtype)
+    trains_in_full = policy.lora == 0 and policy.adapter is None
+    dtypes = {
+        "default": dtype,
+        # The encoder's posterior overflows in half precision, and a latent is encoded once.
+        "vae": torch.float32,
+        family.component: torch.float32 if trains_in_full else dtype,
+    }
+    options: dict[str, Any] = {"torch_dtype": dtypes, "use_safetensors": True}
+    if policy.variant is not None:
+        options["variant"] = policy.variant
+    if "safety_checker" in index:
+        # A filter after the decoder is no part of the likelihood, and would blank samples that a judge is to see.
+        options |= {"safety_checker": None, "requires_safety_checker": False}
+    try:
+        if policy.vae_path is not None:
+            options["vae"] = _load_vae(policy.vae_path)
+        with warnings.catch_warnings():
+            # `torch_dtype` is what every supported diffusers knows; older ones would ignore its new name `dtype`.
+            warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
+            return getattr(diffusers, family.pipeline).from_pretrained(source, **options)
+    except OSError as error:
+        raise ModelError(
+            f"could not be loaded ({str(error).splitlines()[0]}).",
+            file=source,
+            remedy=f"check the variant; if the weights are pickled, {_TO_SAFETENSORS}",
+        ) from error
+
+
+def _load_vae(path: str) -> Any:
+    from diffusers import AutoencoderKL
+
+    inner = Path(path) / "vae"
+    folder = str(inner) if inner.is_dir() else path
+    return AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True)

@@ -1,0 +1,79 @@
+"""Low-rank adapters in the denoiser: add, load, save as the ordinary diffusers folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from penchant.errors import ModelError, nearest
+
+ADAPTER = "default"
+WEIGHTS = "pytorch_lora_weights.safetensors"
+
+
+def add(module: Any, *, rank: int, alpha: float | None, targets: tuple[str, ...], seed: int = 0) -> None:
+    """Inject an adapter whose product is zero at the start (Gaussian A, zero B) and freeze everything else.
+
+    A is drawn from `seed`, not from the global stream, so that two loads are the same model.
+
+    Raises:
+        ModelError: no layer answers to `targets`.
+    """
+    from peft import LoraConfig
+
+    leaves = [name for name, part in module.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+    for target in targets:
+        if not any(leaf == target or leaf.endswith(f".{target}") for leaf in leaves):
+            last = sorted({leaf.rsplit(".", 1)[-1] for leaf in leaves if not leaf.rsplit(".", 1)[-1].isdigit()})
+            raise ModelError(f"no layer is named '{target}'.", field="lora_targets", remedy=nearest(target, last))
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=rank if alpha is None else alpha,  # type: ignore[arg-type]
+        init_lora_weights="gaussian",
+        target_modules=list(targets),
+    )
+    module.requires_grad_(False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module.add_adapter(config, adapter_name=ADAPTER)
+    _train_in_float32(module)
+
+
+def load(pipeline: Any, component: str, folder: str) -> None:
+    """Load saved LoRA weights into the denoiser as its trainable adapter.
+
+    Raises:
+        ModelError: the folder holds no safetensors LoRA weights, or they are of another model.
+    """
+    if not Path(folder, WEIGHTS).is_file():
+        raise ModelError(f"holds no {WEIGHTS}.", file=folder, remedy="give the folder that a LoRA run saved.")
+    module = getattr(pipeline, component)
+    pipeline.load_lora_weights(folder, weight_name=WEIGHTS, adapter_name=ADAPTER, use_safetensors=True)
+    if ADAPTER not in getattr(module, "peft_config", {}):
+        raise ModelError("holds an adapter of another model.", file=folder, remedy="give the policy it was trained on.")
+    module.requires_grad_(False)
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(".lora_" in name)
+    _train_in_float32(module)
+
+
+def save(pipeline: Any, component: str, folder: str) -> None:
+    """Write the adapter so that `pipe.load_lora_weights(folder)` reads it, alpha included."""
+    from diffusers.utils import convert_state_dict_to_diffusers
+    from peft import get_peft_model_state_dict
+
+    module = getattr(pipeline, component)
+    weights = convert_state_dict_to_diffusers(get_peft_model_state_dict(module, adapter_name=ADAPTER))
+    metadata = module.peft_config[ADAPTER].to_dict()
+    pipeline.save_lora_weights(
+        folder, **{f"{component}_lora_layers": weights, f"{component}_lora_adapter_metadata": metadata}
+    )
+
+
+def _train_in_float32(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()

@@ -1,0 +1,67 @@
+"""`Policy`, the description of the model to align."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from penchant.errors import ModelError
+
+if TYPE_CHECKING:
+    from penchant.models.adapter import ImageModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """Which model to align, and which of its weights.
+
+    Attributes:
+        path: a pipeline folder, a hub id, or `zoo:NAME` for a model that we ship.
+        lora: rank of the adapter; 0 trains every weight of the denoiser.
+        lora_alpha: numerator of the adapter's scale alpha / rank; None means alpha = rank, a scale of 1.
+        lora_targets: layers that get an adapter. The four attention projections are what the diffusers Diffusion-DPO
+            scripts and the MaPO LoRA script train.
+        adapter: folder with saved LoRA weights to continue from or to sample with; its rank is its own, so `lora`
+            stays 0.
+        dtype: type of the frozen weights and of the computation. Weights that train stay in float32, because the
+            learning rates of this field round to nothing in bfloat16.
+        gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
+        vae_path: another VAE, e.g. one that does not overflow in half precision.
+        variant: file variant inside the folder, e.g. "fp16".
+        family: "auto" reads it from model_index.json; otherwise a name of `penchant.models.families.FAMILIES`.
+        resolution: side in pixels of training and sampling; None means the model's own.
+    """
+
+    path: str
+    lora: int = 0
+    lora_alpha: float | None = None
+    lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    adapter: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    gradient_checkpointing: bool = False
+    vae_path: str | None = None
+    variant: str | None = None
+    family: str = "auto"
+    resolution: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.lora < 0:
+            raise ModelError(f"a LoRA rank of {self.lora} is negative.", field="lora", remedy="use 0 for none.")
+        if self.lora and self.adapter is not None:
+            raise ModelError(
+                "a saved adapter brings its own rank.", field="lora", remedy="leave lora at 0 to continue from adapter."
+            )
+        if self.dtype not in ("float32", "bfloat16", "float16"):
+            raise ModelError(
+                f"unknown dtype '{self.dtype}'.", field="dtype", remedy="use float32, bfloat16 or float16."
+            )
+
+    def load(self) -> ImageModel:
+        """The loaded model, on the CPU, with its adapter if one is asked for.
+
+        Raises:
+            ModelError: no such folder, an unknown family, or weights that are not safetensors.
+        """
+        from penchant.models.loading import load_policy
+
+        return load_policy(self)

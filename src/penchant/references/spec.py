@@ -1,0 +1,50 @@
+"""`Reference`, the description of what the policy is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from penchant.errors import RecipeError, nearest
+from penchant.references.adapter_off import AdapterOff
+from penchant.references.base import Referable, ReferenceModel
+from penchant.references.cached import Cached
+from penchant.references.frozen import Frozen
+
+KINDS = ("auto", "adapter_off", "frozen")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """How the frozen reference is held.
+
+    Attributes:
+        kind: "adapter_off" switches a LoRA policy's adapter off; "frozen" copies the denoiser; "auto" takes the first
+            where there is an adapter and the second where there is none.
+        cache: SQLite file that keeps log-probs between runs; None for none.
+    """
+
+    kind: Literal["auto", "adapter_off", "frozen"] = "auto"
+    cache: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise RecipeError(
+                f"unknown reference '{self.kind}'.", field="reference.kind", remedy=nearest(self.kind, KINDS)
+            )
+
+    def build(self, policy: Referable) -> ReferenceModel:
+        """The reference of a loaded policy; call it before training, or a checkpoint, changes the policy.
+
+        Raises:
+            RecipeError: "adapter_off" for a policy that has no adapter.
+        """
+        if self.kind == "adapter_off" and not policy.has_adapters:
+            raise RecipeError(
+                "a policy without an adapter has none to switch off.",
+                field="reference.kind",
+                remedy="use kind='frozen', or give the policy a LoRA rank.",
+            )
+        off = policy.has_adapters and self.kind != "frozen"
+        inner: ReferenceModel = AdapterOff() if off else Frozen(policy)
+        return inner if self.cache is None else Cached(inner, self.cache)

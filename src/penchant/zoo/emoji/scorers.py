@@ -1,0 +1,202 @@
+"""Two text-image scorers of different architecture, and a style classifier.
+
+Scorer A ("labeller", a CLIP with a vision transformer) labels preferences; scorer B ("judge", a ConvNeXt beside a text
+transformer) only ever judges. They share no weights, seed or architecture. Both know every caption, those that the
+generator never saw included, so that they can judge those too; what is held out from them is one artist's picture of a
+tenth of the captions, on which their accuracy is measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from penchant.zoo.emoji.arrays import as_float, degrade, jitter, to_tensor
+from penchant.zoo.emoji.data import STYLES, Picture
+from penchant.zoo.emoji.generator import MAX_WORDS
+
+DIMENSION = 128
+
+
+def held_out(picture: Picture) -> bool:
+    """True for the one picture in thirty that scorers never see: one artist's drawing of a tenth of the captions."""
+    digest = hashlib.blake2b(f"scorer {picture.caption}".encode(), digest_size=2).digest()
+    return digest[0] % 10 == 0 and STYLES[digest[1] % 3] == picture.style
+
+
+def _text_settings(vocabulary: int) -> dict[str, Any]:
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": 128,
+        "intermediate_size": 384,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": MAX_WORDS,
+        "bos_token_id": 0,
+        "pad_token_id": 1,
+        "eos_token_id": 2,
+    }
+
+
+def labeller(vocabulary: int) -> Any:
+    """Scorer A: CLIPModel, vision transformer on 8 x 8 patches."""
+    from transformers import CLIPConfig, CLIPModel
+
+    vision = {
+        "hidden_size": 160,
+        "intermediate_size": 480,
+        "num_hidden_layers": 5,
+        "num_attention_heads": 5,
+        "image_size": 48,
+        "patch_size": 8,
+    }
+    return CLIPModel(
+        CLIPConfig(text_config=_text_settings(vocabulary), vision_config=vision, projection_dim=DIMENSION)
+    )
+
+
+def judge(vocabulary: int) -> Any:
+    """Scorer B: VisionTextDualEncoderModel, a ConvNeXt beside a BERT text encoder."""
+    from transformers import (
+        BertConfig,
+        BertModel,
+        ConvNextConfig,
+        ConvNextModel,
+        VisionTextDualEncoderConfig,
+        VisionTextDualEncoderModel,
+    )
+
+    vision = ConvNextConfig(patch_size=2, hidden_sizes=[40, 80, 120, 160], depths=[2, 2, 4, 2], image_size=48)
+    vision.hidden_size = 160
+    settings = _text_settings(vocabulary) | {"hidden_size": 96, "intermediate_size": 288}
+    text = BertConfig(**settings)
+    config = VisionTextDualEncoderConfig.from_vision_text_configs(vision, text, projection_dim=DIMENSION)
+    return VisionTextDualEncoderModel(config=config, vision_model=ConvNextModel(vision), text_model=BertModel(text))
+
+
+def style_classifier() -> Any:
+    """Which artist drew a picture: a small ResNet."""
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    names = dict(enumerate(STYLES))
+    return ResNetForImageClassification(
+        ResNetConfig(
+            embedding_size=24,
+            hidden_sizes=[24, 48, 96],
+            depths=[1, 1, 1],
+            layer_type="basic",
+            id2label=names,
+            label2id={v: k for k, v in names.items()},
+        )
+    )
+
+
+def _train(
+    model: Any, loss_of: Callable[[Tensor, Tensor], Tensor], pixels: Tensor, steps: int, batch: int, seed: int
+) -> float:
+    """One loop for all three: `loss_of(images, index)` on augmented pictures; returns seconds."""
+    device = pixels.device
+    generator = torch.Generator(device).manual_seed(seed)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05, betas=(0.9, 0.98))
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=steps, pct_start=0.05)
+    model.train()
+    started = time.time()
+    for step in range(steps):
+        index = torch.randint(len(pixels), (batch,), generator=generator, device=device)
+        images = degrade(jitter(as_float(pixels[index]), generator), generator)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            loss = loss_of(images, index)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        rate.step()
+        if step % 500 == 0:
+            print(f"{type(model).__name__} step {step} loss {loss.item():.3f} {time.time() - started:.0f}s", flush=True)
+    model.eval()
+    return time.time() - started
+
+
+def features(model: Any, images: Tensor) -> Tensor:
+    """Unit image features [N, DIMENSION] of pictures in [-1, 1]."""
+    return F.normalize(model.visual_projection(model.vision_model(pixel_values=images)[1].flatten(1)).float(), dim=-1)
+
+
+def text_features(model: Any, ids: Tensor) -> Tensor:
+    """Unit caption features [N, DIMENSION] of token ids [N, L]."""
+    pooled = model.text_model(input_ids=ids, attention_mask=(ids != 1).long())[1]
+    return F.normalize(model.text_projection(pooled).float(), dim=-1)
+
+
+def _contrastive(model: Any, ids: Tensor, concept: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """Symmetric InfoNCE in which pictures of the same caption are all positives of it."""
+
+    def loss_of(images: Tensor, index: Tensor) -> Tensor:
+        logits = model.logit_scale.clamp(max=4.6).exp() * features(model, images) @ text_features(model, ids[index]).T
+        same = (concept[index][:, None] == concept[index][None]).float()
+        target = same / same.sum(-1, keepdim=True)
+        return 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target))
+
+    return loss_of
+
+
+@torch.no_grad()
+def accuracy(model: Any, pixels: Tensor, ids: Tensor, concept: Tensor, rows: Tensor) -> dict[str, float]:
+    """On the pictures `rows`: P(true caption beats a random other caption) and P(it beats every other caption)."""
+    first = torch.stack([(concept == c).nonzero()[0, 0] for c in concept.unique()])
+    words = torch.cat([text_features(model, chunk) for chunk in ids[first].split(256)])
+    views = torch.cat([features(model, as_float(chunk)) for chunk in pixels[rows].split(256)])
+    scores = views @ words.T
+    own = scores.gather(1, concept[rows][:, None])
+    beaten = (scores < own).float().sum(1)
+    return {
+        "pictures": float(len(rows)),
+        "pairwise": float((beaten / (scores.shape[1] - 1)).mean()),
+        "top1": float((beaten == scores.shape[1] - 1).float().mean()),
+    }
+
+
+def train(pictures: Sequence[Picture], words: Any, folder: Path, *, steps: int, device: str) -> dict[str, Any]:
+    """Trains and saves labeller, judge and style classifier under `folder`; returns seconds and held-out accuracies."""
+    pixels = to_tensor(pictures).to(device)
+    captions = [p.caption for p in pictures]
+    names = {c: i for i, c in enumerate(sorted(set(captions)))}
+    concept = torch.tensor([names[c] for c in captions], device=device)
+    ids = words(captions, padding="max_length", truncation=True, max_length=MAX_WORDS, return_tensors="pt").input_ids
+    ids = ids.to(device)
+    unseen = torch.tensor([held_out(p) for p in pictures], device=device)
+    rows, test_rows = (~unseen).nonzero()[:, 0], unseen.nonzero()[:, 0]
+    results: dict[str, Any] = {}
+    for seed, (name, make) in enumerate({"labeller": labeller, "judge": judge}.items(), start=11):
+        torch.manual_seed(seed)
+        model = make(len(words)).to(device)
+        seconds = _train(model, _contrastive(model, ids[rows], concept[rows]), pixels[rows], steps, 512, seed)
+        results[name] = {"seconds": seconds, **accuracy(model, pixels, ids, concept, test_rows)}
+        model.half().save_pretrained(folder / name)
+        words.save_pretrained(folder / name)
+    results["style"] = _train_style(pictures, pixels, rows, test_rows, folder, max(200, steps // 4))
+    return results
+
+
+def _train_style(
+    pictures: Sequence[Picture], pixels: Tensor, rows: Tensor, test_rows: Tensor, folder: Path, steps: int
+) -> dict[str, float]:
+    style = torch.tensor([STYLES.index(p.style) for p in pictures], device=pixels.device)
+    torch.manual_seed(13)
+    model = style_classifier().to(pixels.device)
+    known = style[rows]
+    seconds = _train(
+        model, lambda images, index: F.cross_entropy(model(images).logits.float(), known[index]), pixels[rows], steps, 256, 13
+    )
+    with torch.no_grad():
+        guess = torch.cat([model(as_float(c)).logits.argmax(-1) for c in pixels[test_rows].split(256)])
+    result = {"seconds": seconds, "accuracy": float((guess == style[test_rows]).float().mean())}
+    model.half().save_pretrained(folder / "style")
+    return result
