@@ -60,6 +60,19 @@ def test_position_bias_is_an_error_with_its_p_value() -> None:
     assert finding.details["p"] == pytest.approx(2 * sum_of_tail(60, 54), rel=1e-6)
 
 
+def test_chance_is_one_in_k() -> None:
+    groups = [
+        Group(
+            prompt=f"p{k}",
+            candidates=tuple(Candidate(text=f"{k} {i}") for i in range(4)),
+            judgements=(Judgement(kind="rank", values=tuple(float(i == k % 4) for i in range(4))),),
+        )
+        for k in range(80)
+    ]
+    finding = doctor(groups)["position bias"]
+    assert (finding.details["first_wins"], finding.details["p"], finding.severity) == (0.25, 1.0, "info")
+
+
 def sum_of_tail(n: int, k: int) -> float:
     """P(at least k of n fair coins)."""
     import math
@@ -120,7 +133,9 @@ def test_alpha_is_the_textbook_number() -> None:
     n, ones = len(values), sum(values)
     observed = sum(a != b for a, b in codes) * 2 / n
     expected = 2 * ones * (n - ones) / (n * (n - 1))
-    assert doctor(groups)["annotator agreement"].details["alpha"] == pytest.approx(1 - observed / expected)
+    details = doctor(groups)["annotator agreement"].details
+    assert details["alpha"] == pytest.approx(1 - observed / expected)
+    assert details["unanimous"] == 0.75
 
 
 def images(*data: bytes, prompt: str = "p") -> Group:

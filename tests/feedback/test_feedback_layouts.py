@@ -11,6 +11,7 @@ from feedback_fixtures import (
     flat_row,
     hpdv3,
     imagereward_flat,
+    images_beside,
     jpg,
     pick_a_pic,
     pick_row,
@@ -62,6 +63,22 @@ def test_pick_a_pic_says_who_won_who_made_it_and_keeps_ties(tmp_path: Path) -> N
 def test_integer_labels_read_like_floats(tmp_path: Path) -> None:
     (group,) = read(MAKERS["pick-style"](tmp_path))
     assert scores(group) == (0.0, 1.0)
+
+
+def test_the_preferred_side_wins_in_every_paired_layout(tmp_path: Path) -> None:
+    (one,) = read(MAKERS["hpdv2-train"](tmp_path / "hpd"))
+    assert scores(one) == (0.0, 1.0)
+    (two,) = pairs(read(MAKERS["imagereward-pair"](tmp_path / "ir")))
+    assert two.chosen.media.bytes() == jpg(1)
+    (three,) = pairs(read(MAKERS["trl-preference"](tmp_path / "trl")))
+    assert (three.chosen.text, three.rejected.text) == ("4", "5")
+
+
+def test_one_favourite_of_several_beats_all_and_the_others_tie(tmp_path: Path) -> None:
+    images_beside(tmp_path, ["0.jpg", "1.jpg", "2.jpg"])
+    row = {"human_preference": [0, 1, 0], "prompt": "p", "file_path": ["0.jpg", "1.jpg", "2.jpg"]}
+    (group,) = read(write_json(tmp_path / "x.json", [row]))
+    assert scores(group) == (0.25, 1.0, 0.25)
 
 
 def test_hpdv2_test_makes_one_judgement_an_annotator(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,33 +93,62 @@ def test_append_adds_and_write_never_overwrites(tmp_path: Path) -> None:
         append([made(1, 2)], tmp_path / "nothing")
 
 
-def test_a_writer_killed_at_any_rename_leaves_the_old_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("survived", range(4))
+def test_a_writer_stopped_at_any_rename_leaves_the_old_store(
+    survived: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write([made(1, 2)], tmp_path)
-    rename = os.replace
+    rename, renamed = os.replace, []
+
     # An append of two new samples renames two media, one part and the index.
-    for survived in range(4):
-        count = 0
+    def dying(source: str, target: Path) -> None:
+        if len(renamed) == survived:
+            raise KeyboardInterrupt
+        renamed.append(target)
+        rename(source, target)
 
-        def dying(source: object, target: object) -> None:
-            nonlocal count
-            if count == survived:
-                raise KeyboardInterrupt
-            count += 1
-            rename(source, target)
-
-        monkeypatch.setattr(os, "replace", dying)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", dying)
         with pytest.raises(KeyboardInterrupt):
             append([made(3, 4, prompt="q")], tmp_path)
-        monkeypatch.setattr(os, "replace", rename)
-        assert [g.prompt for g in open_store(tmp_path)] == ["p"]
-        assert verify(tmp_path).ok
+    assert [g.prompt for g in open_store(tmp_path)] == ["p"]
+    assert verify(tmp_path).ok
     assert not list(tmp_path.rglob(".tmp-*"))
     assert [g.prompt for g in append([made(3, 4, prompt="q")], tmp_path)] == ["p", "q"]
     assert verify(tmp_path).unreferenced == 0
 
 
-def test_a_failing_source_appends_nothing(tmp_path: Path) -> None:
+_KILLED = """
+import os, signal, sys
+from penchant.feedback import append, read
+rename, renamed = os.replace, []
+def dying(source, target):
+    if len(renamed) == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    renamed.append(target)
+    rename(source, target)
+os.replace = dying
+append(read(sys.argv[1], verify_media=False), sys.argv[2])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+@pytest.mark.parametrize("survived", [0, 2])
+def test_a_process_killed_outright_leaves_the_old_store_unlocked(survived: int, tmp_path: Path) -> None:
+    write([made(1, 2)], tmp_path / "store")
+    path = write_parquet(tmp_path / "x.parquet", [pick_row(0)])
+    arguments = [str(path), str(tmp_path / "store"), str(survived)]
+    done = subprocess.run([sys.executable, "-c", _KILLED, *arguments], check=False)
+    assert done.returncode == -9
+    assert [g.prompt for g in open_store(tmp_path / "store")] == ["p"]
+    assert verify(tmp_path / "store").ok
+    assert len(append(read(path), tmp_path / "store")) == 2
+
+
+@pytest.mark.parametrize("per_part", [1, 10])
+def test_a_failing_source_appends_nothing(per_part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write([made(1, 2)], tmp_path)
+    monkeypatch.setattr("penchant.feedback.store.GROUPS_PER_PART", per_part)
 
     def failing():
         yield made(3, 4)

@@ -48,14 +48,14 @@ def line_chart(lines: Sequence[Line], *, label: str, level: float | None = None)
     """A chart of curves over steps, each drawn faintly as logged and firmly as a moving mean.
 
     Args:
-        lines: the curves; values that are not finite leave a gap.
+        lines: the curves; values that are not finite are left out.
         label: what a screen reader says.
         level: a value to mark with a horizontal line (0.5 for an accuracy).
 
     Returns:
         an <svg> element; a sentence in its place where no value is finite.
     """
-    finite = [(line, _finite(line.curve)) for line in lines]
+    finite = [(line, points) for line in lines if (points := _finite(line.curve))]
     drawn = [(line, _binned(curve), _binned(_smooth(curve))) for line, curve in finite]
     points = [point for _, curve, _ in drawn for point in curve]
     if not points:
@@ -161,7 +161,7 @@ def _smooth(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _binned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    width = -(-len(points) // POINTS)
+    width = max(1, -(-len(points) // POINTS))
     bins = [points[i : i + width] for i in range(0, len(points), width)]
     return [(sum(x for x, _ in b) / len(b), sum(y for _, y in b) / len(b)) for b in bins]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from penchant.evaluate.charts import Line, interval_glyph, line_chart
@@ -99,7 +100,7 @@ def curves(data: ReportData) -> Markup | None:
         ]
         if lines:
             chart = line_chart(lines, label=f"{title} over optimiser steps", level=level)
-            charts.append(el("figure", el("figcaption", title), chart))
+            charts.append(el("figure", el("figcaption", title, _not_finite(lines)), chart))
     if not charts:
         return None
     note = "Horizontal: optimiser steps. Faint: as logged, long runs averaged in bins; "
@@ -226,9 +227,15 @@ def _method(rows: Sequence[Evidence]) -> str:
     text = (
         f"Intervals are {100 * LEVEL:.0f}\u202f% percentile intervals of a cluster bootstrap: {count(RESAMPLES)} "
         f"resamples of prompts{' and of training runs' if runs else ''}, each prompt with all its seeds. The "
-        "dotted line is 50\u202f%; a full dot marks an interval that leaves it out. Only held-out judges on held-out captions speak for a policy."
+        "dotted line is 50\u202f%; a full dot marks an interval that leaves it out. Only held-out judges on "
+        "held-out captions speak for a policy."
     )
     return text if ties == 0 else f"{text} Ties: at most {percent(ties)} of the comparisons of a row."
+
+
+def _not_finite(lines: Sequence[Line]) -> Markup | None:
+    missing = sum(not math.isfinite(value) for line in lines for value in line.curve.values)
+    return el("span", f"{count(missing)} values not finite, left out", class_="seed") if missing else None
 
 
 def _legend(policies: Sequence[PolicyResult]) -> Markup | None:

@@ -64,6 +64,7 @@ def _schema() -> Any:
             "jpg_1": pa.large_binary(),
             "label_0": pa.float64(),
             "label_1": pa.float64(),
+            "source": text,
         }
     )
 
@@ -81,6 +82,13 @@ def _row(group: Group, dimension: str) -> dict[str, Any]:
     for k, candidate in enumerate(group.candidates):
         row |= {f"jpg_{k}": media[k].bytes(), f"label_{k}": labels[k], f"image_{k}_uid": uids[k]}
         row[f"model_{k}"] = candidate.model
+    # Simulated feedback must not come back as people's.
+    sources = {j.source for j in group.judgements if j.dimension == dimension}
+    row["source"] = sources.pop() if len(sources) == 1 else None
+    if sources:
+        raise FeedbackError(
+            f"group {group.id[:12]} was judged by several sources.", field="source", remedy="keep one of them."
+        )
     return row
 
 

@@ -22,6 +22,7 @@ MIN_SIDE = 8
 # Only decoders that a preference set needs: the rarer plug-ins (EPS calls Ghostscript) are attack surface.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _MARKUP = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<svg", b"{")
+_DEEP = "16-bit brought to 8-bit RGB"
 _CORRUPT_REMEDY = "fetch the file again, or remove the row."
 
 
@@ -85,11 +86,14 @@ def _decode(data: bytes, max_pixels: int, min_side: int) -> tuple[Image, list[st
         image.seek(0)
         repairs.append("first frame of an animation taken")
     image.load()
+    # Pillow brings deep colour channels to 8 bits by itself; a repair all the same. Byte 24 is a PNG's bit depth.
+    if data.startswith(b"\x89PNG") and data[24] == 16:
+        repairs.append(_DEEP)
     if image.getexif().get(0x0112, 1) in range(2, 9):
         image = ImageOps.exif_transpose(image)
         repairs.append("EXIF rotation applied")
     image, repair = _to_rgb(image)
-    return image, repairs + ([repair] if repair else [])
+    return image, list(dict.fromkeys([*repairs, repair] if repair else repairs))
 
 
 def _to_rgb(image: Image) -> tuple[Image, str | None]:
@@ -98,7 +102,7 @@ def _to_rgb(image: Image) -> tuple[Image, str | None]:
     if image.mode == "RGB":
         return image, None
     if image.mode.startswith("I"):
-        return _to_8_bit(image), "16-bit brought to 8-bit RGB"
+        return _to_8_bit(image), _DEEP
     if image.mode == "F":
         raise MediaError(
             "the image has floating-point pixels.", remedy="save it as 8-bit RGB; floats have no agreed range."

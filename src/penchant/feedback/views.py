@@ -182,33 +182,39 @@ def select(
     dimensions: set[str] = set()
     for group in feedback:
         dimensions.update(j.dimension for j in group.judgements)
-        scored = _only_judged(group, scores(group, dimension, source=source))
-        if scored is None or len(scored.scores) < min_candidates:
-            reason = "not judged" if scored is None else f"fewer than {min_candidates} judged candidates"
-            dropped.setdefault(reason, []).append(group.id)
-            continue
-        if len(scored.scores) < len(group.candidates):
-            adjusted.setdefault("candidates that nobody judged left out", []).append(group.id)
-        if len(scored.scores) > 1 and len(set(scored.scores)) == 1:
-            if ties == "drop":
-                dropped.setdefault("tie", []).append(group.id)
-                continue
-            if ties != "keep":
-                adjusted.setdefault("tie set to one half" if ties == "half" else "tie broken at random", []).append(
-                    group.id
-                )
-            scored = _settle(scored, ties, seed)
-        kept.append(scored)
+        scored, reasons = _decide(group, scores(group, dimension, source=source), ties, min_candidates, seed)
+        told = dropped if scored is None else adjusted
+        for reason in reasons:
+            told.setdefault(reason, []).append(group.id)
+        kept += [scored] if scored is not None else []
     if dimensions and dimension not in dimensions:
         raise FeedbackError(
             f"no judgement is about '{dimension}'.", field="dimension", remedy=nearest(dimension, sorted(dimensions))
         )
-    report = SelectionReport(
-        kept=len(kept),
-        dropped={reason: tuple(ids) for reason, ids in dropped.items()},
-        adjusted={reason: tuple(ids) for reason, ids in adjusted.items()},
-    )
+    report = SelectionReport(kept=len(kept), dropped=_frozen(dropped), adjusted=_frozen(adjusted))
     return Selection(groups=tuple(kept), report=report)
+
+
+def _frozen(reasons: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
+    return {reason: tuple(ids) for reason, ids in reasons.items()}
+
+
+def _decide(
+    group: Group, values: tuple[float | None, ...], ties: TiePolicy, min_candidates: int, seed: int
+) -> tuple[ScoredGroup | None, list[str]]:
+    """The group as it is selected and what was adjusted, or None and why it is dropped."""
+    scored = _only_judged(group, values)
+    if scored is None:
+        return None, ["not judged"]
+    if len(scored.scores) < min_candidates:
+        return None, [f"fewer than {min_candidates} judged candidates"]
+    reasons = ["candidates that nobody judged left out"] if len(scored.scores) < len(values) else []
+    if len(scored.scores) == 1 or len(set(scored.scores)) > 1 or ties == "keep":
+        return scored, reasons
+    if ties == "drop":
+        return None, ["tie"]
+    reasons.append("tie set to one half" if ties == "half" else "tie broken at random")
+    return _settle(scored, ties, seed), reasons
 
 
 def _check_ties(ties: str) -> None:
@@ -228,10 +234,7 @@ def _settle(scored: ScoredGroup, ties: TiePolicy, seed: int) -> ScoredGroup:
     k = len(scored.scores)
     if ties == "half":
         return replace(scored, scores=(0.5,) * k)
-    if ties == "random":
-        places = _drawn_places(scored.group, seed)
-        return replace(scored, scores=tuple(place / (k - 1) for place in places))
-    return scored
+    return replace(scored, scores=tuple(place / (k - 1) for place in _drawn_places(scored.group, seed)))
 
 
 def counted_rng(seed: int, name: str) -> np.random.Generator:

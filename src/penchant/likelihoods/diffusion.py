@@ -44,6 +44,9 @@ class Diffusion(Likelihood):
         caption_dropout: probability that a group is seen with the empty prompt (0.2 in Diffusion-DPO).
         bank: number of distinct draws a group ever sees (epoch modulo bank), so that reference log-probs can be kept
             and reused; None draws anew every epoch.
+
+        >>> Diffusion(timesteps=(249, 499, 749, 999)).timestep(np.array([0, 1, 6, 7]))
+        array([249, 499, 749, 999])
     """
 
     density: ClassVar[Density] = "bound"

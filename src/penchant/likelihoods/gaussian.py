@@ -162,6 +162,9 @@ def dynamic_shift(
     """The shift k for a latent of `tokens` tokens: mu is linear in the tokens, k = exp(mu) or mu.
 
     The defaults are FLUX's; LTX uses 0.95 at 1024 tokens and 2.05 at 4096.
+
+        >>> round(dynamic_shift(4096), 4)
+        3.1582
     """
     mu = base_shift + (max_shift - base_shift) * (tokens - base_tokens) / (max_tokens - base_tokens)
     return math.exp(mu) if form == "exponential" else mu

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 from penchant.models.spec import Policy
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Policy", "load"]
 
 
-def load(path: str, *, lora: int = 0, **options: Any) -> ImageModel:
+def load(path: str | PathLike[str], *, lora: int = 0, **options: Any) -> ImageModel:
     """Load a pipeline as a policy; `model.spec` is the `Policy` it was loaded from.
 
     Args:
@@ -31,4 +32,4 @@ def load(path: str, *, lora: int = 0, **options: Any) -> ImageModel:
     for name in options:
         if name not in known:
             raise ModelError(f"'{name}' is no option of a policy.", field=name, remedy=nearest(name, known))
-    return Policy(path=path, lora=lora, **options).load()
+    return Policy(path=fspath(path), lora=lora, **options).load()

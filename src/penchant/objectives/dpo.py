@@ -35,6 +35,17 @@ class DPO(Objective):
         label_smoothing: share e of labels believed to be flipped; loss = (1 - e) * l(z) + e * l(-z).
         pairing: compare "all" ordered pairs of a group or only "best_worst".
         tie_credit: 0 leaves ties out, 0.5 credits a tied pair half in each direction.
+
+    A policy that equals its reference has learnt nothing yet; its loss is log 2:
+
+        >>> from penchant.types import LogProbs
+        >>> log_probs = LogProbs(
+        ...     step_BKT=torch.tensor([[[-0.1], [-0.2]]]), mask_BKT=torch.ones(1, 2, 1).bool(), density="bound"
+        ... )
+        >>> scores, mask = torch.tensor([[1.0, 0.0]]), torch.ones(1, 2).bool()
+        >>> inputs = ObjectiveInputs(policy=log_probs, reference=log_probs, scores_BK=scores, mask_BK=mask)
+        >>> DPO(beta=5000.0)(inputs).loss
+        tensor(0.6931)
     """
 
     needs: ClassVar[Needs] = Needs(reference=True)

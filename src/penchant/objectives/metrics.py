@@ -46,7 +46,7 @@ def pair_metrics(
             return mean_where((ends_BKK.sum(-2) * value_BK).sum(-1), ordered_B)
 
         margin_BKK = reward_BK[:, :, None] - reward_BK[:, None, :]
-        right_BKK = (margin_BKK > 0).to(reward_BK.dtype) + 0.5 * (margin_BKK == 0)
+        right_BKK = (margin_BKK.sign() + 1) / 2
         logp_BK = read.log_prob(inputs)
         metrics = {
             "rewards/chosen": best(reward_BK),
@@ -76,7 +76,7 @@ def label_metrics(inputs: ObjectiveInputs, reward_BK: Tensor, desirable_BK: Tens
             "rewards/chosen": chosen,
             "rewards/rejected": rejected,
             "rewards/margins": chosen - rejected,
-            "rewards/accuracies": mean_where((right_BK > 0) + 0.5 * (right_BK == 0), inputs.mask_BK),
+            "rewards/accuracies": mean_where((right_BK.sign() + 1) / 2, inputs.mask_BK),
             "logps/chosen": mean_where(logp_BK, good_BK),
             "logps/rejected": mean_where(logp_BK, bad_BK),
             "drift/chosen": mean_where(read.log_ratio(inputs), good_BK),

@@ -22,11 +22,23 @@ def _group(row: Row, layout: str) -> Group:
     return Group(
         prompt=prompt,
         candidates=candidates,
-        judgements=(Judgement(kind="pair", values=values, annotator=annotator(row.values.get("user_id"))),),
+        judgements=(
+            Judgement(
+                kind="pair", values=values, annotator=annotator(row.values.get("user_id")), source=_source(row)
+            ),
+        ),
         split=row.split,
         provenance=row.provenance(layout),
         extra=_known(row, {"ranking_id": "ranking_id", "created_at": "created_at"}),
     )
+
+
+def _source(row: Row) -> str:
+    """Who labelled the row: people, unless our own `source` column says that a reward or a simulation did."""
+    source = name_or_none(row.values.get("source")) or "human"
+    if source != "human" and not source.startswith(("reward:", "judge:", "simulated:")):
+        raise row.error("the source is unknown.", "source", "one of human, reward:, judge:, simulated: and a name.")
+    return source
 
 
 def _labels(row: Row) -> tuple[float, float]:
@@ -62,7 +74,7 @@ PICK_A_PIC = Layout(
     name="pick-a-pic",
     required=_REQUIRED | {"has_label"},
     optional=frozenset({"best_image_uid", "created_at", "model_0", "model_1", "ranking_id", "user_id"})
-    | {"image_0_uid", "image_0_url", "image_1_uid", "image_1_url"},
+    | {"image_0_uid", "image_0_url", "image_1_uid", "image_1_url", "source"},
     to_group=lambda row: _group(row, "pick-a-pic"),
 )
 PICK_STYLE = Layout(

@@ -27,10 +27,11 @@ MAX_WORDS = 24
 class Budget:
     """Optimiser steps and batch sizes of one rebuild; the defaults made the shipped weights on two CPU cores."""
 
-    vae_steps: int = 2400
+    vae_rounds: int = 2
+    vae_steps: int = 1200
     vae_batch: int = 16
     vae_lr: float = 2e-3
-    unet_steps: int = 8500
+    unet_steps: int = 5000
     unet_batch: int = 32
     unet_lr: float = 8e-4
     seed: int = 0
@@ -61,6 +62,11 @@ def tokenizer(captions: Sequence[str]) -> Any:
         unk_token=specials[2],
         model_max_length=MAX_WORDS,
     )
+
+
+def vocabulary(pictures: Sequence[Picture]) -> Any:
+    """The tokenizer of generator and scorers; test captions have no part in it."""
+    return tokenizer(sorted({p.caption for p in pictures if p.split != "test"} | set(STYLE_PHRASES.values())))
 
 
 def autoencoder() -> Any:
@@ -168,13 +174,16 @@ def _edges(images: Tensor) -> Tensor:
     return torch.cat([across.flatten(1), down.flatten(1)], 1)
 
 
-def train_autoencoder(pixels: Tensor, budget: Budget, device: str) -> Any:
-    """Trains the autoencoder on uint8 pictures [N, 3, 48, 48]: L1 + L1 of edges + a small KL."""
-    torch.manual_seed(budget.seed)
-    model = autoencoder().to(device, memory_format=torch.channels_last).train()
+def train_autoencoder(model: Any, pixels: Tensor, budget: Budget, device: str, *, turn: int) -> None:
+    """One round of the autoencoder on uint8 pictures [N, 3, 48, 48], in place: L1 + L1 of edges + a small KL.
+
+    Rounds are warm restarts of the cosine (Loshchilov and Hutter 2017), each at half the peak of the one before.
+    """
+    torch.manual_seed(budget.seed + turn)
+    model.to(device, memory_format=torch.channels_last).train()
     pixels = pixels.to(device)
-    generator = torch.Generator(device).manual_seed(budget.seed)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=budget.vae_lr, weight_decay=1e-4, betas=(0.9, 0.99))
+    generator = torch.Generator(device).manual_seed(budget.seed + turn)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=budget.vae_lr / 2**turn, weight_decay=1e-4, betas=(0.9, 0.99))
     rate = _schedule(optimiser, budget.vae_steps, min(100, budget.vae_steps))
     ema, started = _Ema(list(model.parameters()), 0.995), time.time()
     for step in range(budget.vae_steps):
@@ -191,9 +200,9 @@ def train_autoencoder(pixels: Tensor, budget: Budget, device: str) -> Any:
         rate.step()
         ema.update()
         if step % 200 == 0:
-            print(f"autoencoder step {step} loss {loss.item():.4f} {time.time() - started:.0f}s", flush=True)
+            print(f"autoencoder round {turn} step {step} loss {loss.item():.4f} {time.time() - started:.0f}s", flush=True)
     ema.apply()
-    return model.eval()
+    model.eval()
 
 
 @torch.no_grad()
@@ -311,12 +320,18 @@ def train_unet(latents: Tensor, tokens: Tensor, text: Any, folder: Path, budget:
 
 
 def _autoencoder_part(pixels: Tensor, folder: Path, budget: Budget, device: str) -> Any:
-    """The autoencoder saved in `folder`, trained first if it is not there."""
+    """The autoencoder saved in `folder`; rounds that are not done yet are trained and saved first."""
     from diffusers import AutoencoderKL
 
-    if not (folder / "vae" / "config.json").exists():
-        train_autoencoder(pixels, budget, device).save_pretrained(folder / "vae")
-    return AutoencoderKL.from_pretrained(folder / "vae").to(device).eval()
+    done = folder / "vae" / "rounds.txt"
+    first = int(done.read_text()) if done.exists() else 0
+    torch.manual_seed(budget.seed)
+    model = AutoencoderKL.from_pretrained(folder / "vae") if first else autoencoder()
+    for turn in range(first, budget.vae_rounds):
+        train_autoencoder(model, pixels, budget, device, turn=turn)
+        model.save_pretrained(folder / "vae")
+        done.write_text(str(turn + 1))
+    return model.to(device).eval()
 
 
 def train(pictures: Sequence[Picture], folder: Path, budget: Budget, device: str) -> dict[str, float]:
@@ -330,7 +345,7 @@ def train(pictures: Sequence[Picture], folder: Path, budget: Budget, device: str
     pixels, started = to_tensor(known), time.time()
     vae = _autoencoder_part(pixels, folder, budget, device)
     seconds = {"autoencoder": time.time() - started}
-    words = tokenizer(sorted({p.caption for p in known} | set(STYLE_PHRASES.values())))
+    words = vocabulary(known)
     text = text_encoder(len(words))
     latents = encode(vae, pixels, views=8, seed=budget.seed, device=device)
     scale = float(1 / latents.std())

@@ -36,7 +36,7 @@ def _text_settings(vocabulary: int) -> dict[str, Any]:
         "vocab_size": vocabulary,
         "hidden_size": 128,
         "intermediate_size": 384,
-        "num_hidden_layers": 3,
+        "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "max_position_embeddings": MAX_WORDS,
         "bos_token_id": 0,
@@ -50,10 +50,10 @@ def labeller(vocabulary: int) -> Any:
     from transformers import CLIPConfig, CLIPModel
 
     vision = {
-        "hidden_size": 160,
-        "intermediate_size": 480,
-        "num_hidden_layers": 5,
-        "num_attention_heads": 5,
+        "hidden_size": 128,
+        "intermediate_size": 384,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
         "image_size": 48,
         "patch_size": 8,
     }
@@ -73,8 +73,8 @@ def judge(vocabulary: int) -> Any:
         VisionTextDualEncoderModel,
     )
 
-    vision = ConvNextConfig(patch_size=2, hidden_sizes=[40, 80, 120, 160], depths=[2, 2, 4, 2], image_size=48)
-    vision.hidden_size = 160
+    vision = ConvNextConfig(patch_size=2, hidden_sizes=[32, 64, 96, 128], depths=[1, 1, 3, 1], image_size=48)
+    vision.hidden_size = 128
     settings = _text_settings(vocabulary) | {"hidden_size": 96, "intermediate_size": 288}
     text = BertConfig(**settings)
     config = VisionTextDualEncoderConfig.from_vision_text_configs(vision, text, projection_dim=DIMENSION)
@@ -118,7 +118,7 @@ def _train(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         rate.step()
-        if step % 500 == 0:
+        if step % 100 == 0:
             print(f"{type(model).__name__} step {step} loss {loss.item():.3f} {time.time() - started:.0f}s", flush=True)
     model.eval()
     return time.time() - started
@@ -126,7 +126,8 @@ def _train(
 
 def features(model: Any, images: Tensor) -> Tensor:
     """Unit image features [N, DIMENSION] of pictures in [-1, 1]."""
-    return F.normalize(model.visual_projection(model.vision_model(pixel_values=images)[1].flatten(1)).float(), dim=-1)
+    pooled = model.vision_model(pixel_values=images)[1].flatten(1)
+    return F.normalize(model.visual_projection(pooled).float(), dim=-1)
 
 
 def text_features(model: Any, ids: Tensor) -> Tensor:
@@ -177,11 +178,11 @@ def train(pictures: Sequence[Picture], words: Any, folder: Path, *, steps: int, 
     for seed, (name, make) in enumerate({"labeller": labeller, "judge": judge}.items(), start=11):
         torch.manual_seed(seed)
         model = make(len(words)).to(device)
-        seconds = _train(model, _contrastive(model, ids[rows], concept[rows]), pixels[rows], steps, 512, seed)
+        seconds = _train(model, _contrastive(model, ids[rows], concept[rows]), pixels[rows], steps, 96, seed)
         results[name] = {"seconds": seconds, **accuracy(model, pixels, ids, concept, test_rows)}
         model.half().save_pretrained(folder / name)
         words.save_pretrained(folder / name)
-    results["style"] = _train_style(pictures, pixels, rows, test_rows, folder, max(200, steps // 4))
+    results["style"] = _train_style(pictures, pixels, rows, test_rows, folder, steps // 2)
     return results
 
 
@@ -193,7 +194,7 @@ def _train_style(
     model = style_classifier().to(pixels.device)
     known = style[rows]
     seconds = _train(
-        model, lambda images, index: F.cross_entropy(model(images).logits.float(), known[index]), pixels[rows], steps, 256, 13
+        model, lambda images, index: F.cross_entropy(model(images).logits.float(), known[index]), pixels[rows], steps, 64, 13
     )
     with torch.no_grad():
         guess = torch.cat([model(as_float(c)).logits.argmax(-1) for c in pixels[test_rows].split(256)])

@@ -1,0 +1,254 @@
+"""Plants wrong losses one at a time in a copy of the package and asks whether the tests notice.
+
+    python benchmarks/mutants.py              # all; exits 1 if any survives
+    python benchmarks/mutants.py ztsnr swap   # those whose name contains a word
+    python benchmarks/mutants.py --list
+
+A mutant is (name, file, old text, new text). An old text that is not found exactly once means the source has moved on
+and the mutant tests nothing: that is an error, not a survivor.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# Of the conformance suite one test is enough: a wrong loss is as finite and differentiable as a right one.
+TESTS = (
+    "tests/objectives/test_meaning.py",
+    "tests/oracles",
+    "tests/objectives/test_pairs_and_beta.py",
+    "tests/likelihoods/test_denoising.py",
+    "tests/likelihoods/test_gaussian.py",
+    "tests/objectives/test_conformance.py::test_padding_changes_nothing_and_has_exactly_zero_gradient",
+)
+DPO, KTO, MAPO, DSPO = (f"objectives/{name}.py" for name in ("dpo", "kto", "mapo", "dspo"))
+SHARED, GAUSSIAN, DIFFUSION = (f"likelihoods/{name}.py" for name in ("_denoising", "gaussian", "diffusion"))
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One wrong line."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+    def plant(self, package: Path) -> None:
+        """Write the mutated file into a copy of the package."""
+        source = (ROOT / "src/penchant" / self.file).read_text()
+        if source.count(self.old) != 1:
+            raise SystemExit(f"mutant '{self.name}': {source.count(self.old)} places in {self.file} read {self.old!r}.")
+        (package / self.file).write_text(source.replace(self.old, self.new))
+
+    def restore(self, package: Path) -> None:
+        """Put the right file back."""
+        shutil.copyfile(ROOT / "src/penchant" / self.file, package / self.file)
+
+
+CLEAN_DPO = "(1 - e) * softplus(-logit_BKK) + e * softplus(logit_BKK)"
+MUTANTS = (
+    Mutant("dpo sign", DPO, CLEAN_DPO, "(1 - e) * softplus(logit_BKK) + e * softplus(-logit_BKK)"),
+    Mutant("dpo label smoothing inverted", DPO, CLEAN_DPO, "e * softplus(-logit_BKK) + (1 - e) * softplus(logit_BKK)"),
+    Mutant("dpo beta halved", DPO, CLEAN_DPO, CLEAN_DPO.replace("logit_BKK", "(logit_BKK / 2)")),
+    Mutant("robust dpo not debiased", DPO, "- e * softplus(logit_BKK)) / (1 - 2 * e)", "- e * softplus(logit_BKK))"),
+    Mutant(
+        "reference dropped",
+        "objectives/inputs.py",
+        "return log_prob(inputs) - reference_log_prob(inputs)",
+        "return log_prob(inputs) + 0 * reference_log_prob(inputs)",
+    ),
+    Mutant(
+        "reference added",
+        "objectives/inputs.py",
+        "return log_prob(inputs) - reference_log_prob(inputs)",
+        "return log_prob(inputs) + reference_log_prob(inputs)",
+    ),
+    Mutant(
+        "candidate mask ignored",
+        "objectives/inputs.py",
+        "torch.where(inputs.mask_BK, at_least_float32(value_BK), 0)",
+        "at_least_float32(value_BK)",
+    ),
+    Mutant("candidate mask ignored by pairs", "objectives/pairs.py", "both_BKK & (scores", "(scores"),
+    Mutant(
+        "chosen by position",
+        "objectives/pairs.py",
+        "(scores_BK[:, :, None] > scores_BK[:, None, :])",
+        "torch.ones_like(both_BKK).triu(1)",
+    ),
+    Mutant(
+        "preferred and other swapped",
+        "objectives/pairs.py",
+        "value_BK[:, :, None] - value_BK[:, None, :]",
+        "value_BK[:, None, :] - value_BK[:, :, None]",
+    ),
+    Mutant(
+        "best and worst swapped", "objectives/pairs.py", "best_BK, worst_BK = extremes", "worst_BK, best_BK = extremes"
+    ),
+    Mutant(
+        "pairs summed, not averaged",
+        "objectives/pairs.py",
+        "credit_BKK / counted_BKK.sum((-1, -2), keepdim=True).clamp(min=1)",
+        "credit_BKK",
+    ),
+    Mutant(
+        "ties train both ways",
+        "objectives/pairs.py",
+        "scores_BK[:, :, None] > scores",
+        "scores_BK[:, :, None] >= scores",
+    ),
+    Mutant("hinge margin sign", "objectives/hinge.py", "(1 - logit_BKK).relu()", "(1 + logit_BKK).relu()"),
+    Mutant("hinge without margin", "objectives/hinge.py", "(1 - logit_BKK).relu()", "(-logit_BKK).relu()"),
+    Mutant("ipo target", "objectives/ipo.py", "(margin_BKK - 1 / (2 * self.beta))", "(margin_BKK - 1 / self.beta)"),
+    Mutant("ipo on totals", "objectives/ipo.py", "read.mean_log_ratio(inputs)", "read.log_ratio(inputs)"),
+    Mutant("sft on the worst", "objectives/sft.py", "best_BK, _ = extremes", "_, best_BK = extremes"),
+    Mutant("mapo phi increasing", MAPO, "self.power * log_phi(", "-self.power * log_phi("),
+    Mutant("mapo sft weight", MAPO, "error_BK[:, :, None] + self.beta", "0.5 * error_BK[:, :, None] + self.beta"),
+    Mutant("mapo sft on the loser", MAPO, "error_BK[:, :, None] + self.beta", "error_BK[:, None, :] + self.beta"),
+    Mutant("mapo error halved", MAPO, "error_BK = -2 * read", "error_BK = -1 * read"),
+    Mutant("mapo amplitude dropped", MAPO, "self.amplitude * torch.expm1", "torch.expm1"),
+    Mutant(
+        "kto baseline not clamped",
+        KTO,
+        "policy.mask_BKT.any(-1), (0, 1)).clamp(min=0)",
+        "policy.mask_BKT.any(-1), (0, 1))",
+    ),
+    Mutant(
+        "kto baseline with gradient",
+        KTO,
+        "read.log_ratio(inputs).detach(), inputs.mask_BK",
+        "read.log_ratio(inputs), inputs.mask_BK",
+    ),
+    Mutant(
+        "kto labels inverted",
+        KTO,
+        "desirable_BK = inputs.scores_BK > threshold",
+        "desirable_BK = inputs.scores_BK <= threshold",
+    ),
+    Mutant(
+        "kto weights swapped",
+        KTO,
+        "weights[0] * torch.sigmoid(-gain_BK), weights[1]",
+        "weights[1] * torch.sigmoid(-gain_BK), weights[0]",
+    ),
+    Mutant(
+        "dspo surprise detached",
+        DSPO,
+        "torch.sigmoid(-margins(reward_BK, weight_BKK))",
+        "torch.sigmoid(-margins(reward_BK, weight_BKK)).detach()",
+    ),
+    Mutant("dspo divergence dropped", DSPO, "- c_BKK * (1 - c_BKK) * distance_BK", "- 0 * c_BKK * distance_BK"),
+    Mutant(
+        "beta of diffusers without its two", "objectives/beta.py", '"diffusers", "diffusion-kto")', '"diffusion-kto",)'
+    ),
+    Mutant("half dropped", SHARED, "_scatter(-0.5 * mean_error", "_scatter(-mean_error"),
+    Mutant(
+        "sum instead of mean over dims",
+        GAUSSIAN,
+        "error.flatten(batch_dims).mean(-1)",
+        "error.flatten(batch_dims).sum(-1)",
+    ),
+    Mutant(
+        "error in half precision",
+        GAUSSIAN,
+        "(at_least_float32(prediction) - at_least_float32(target)).square()",
+        "(prediction.bfloat16() - target.bfloat16()).square().to(at_least_float32(prediction))",
+    ),
+    Mutant(
+        "sum over timesteps drawn",
+        "types.py",
+        "return summed_BK / self.mask_BKT.sum(-1).clamp(min=1)",
+        "return summed_BK",
+    ),
+    Mutant("noise not shared", DIFFUSION, "shared=self.share_noise", "shared=False"),
+    Mutant("timestep not shared", DIFFUSION, "shared=self.share_timestep", "shared=False"),
+    Mutant("flow time not shared", "likelihoods/flow_matching.py", "shared=self.share_timestep", "shared=False"),
+    Mutant(
+        "draw depends on the batch",
+        SHARED,
+        "generator(self.seed, self.epoch, id, purpose)) for id in",
+        "generator(self.seed, self.epoch + len(batch.group_ids), id, purpose)) for id in",
+    ),
+    Mutant("v target sign", GAUSSIAN, '"v_prediction": lambda: (-s, a)', '"v_prediction": lambda: (s, -a)'),
+    Mutant("velocity sign", GAUSSIAN, '"velocity": lambda: (-one, one)', '"velocity": lambda: (one, -one)'),
+    Mutant(
+        "signal and noise swapped",
+        GAUSSIAN,
+        "return power.sqrt(), (1 - power).sqrt()",
+        "return (1 - power).sqrt(), power.sqrt()",
+    ),
+    Mutant(
+        "ztsnr omitted",
+        DIFFUSION,
+        "return gaussian.zero_terminal_snr(model.alphas_cumprod) if self.zero_terminal_snr else model",
+        "return model",
+    ),
+    Mutant("refiner range ignored", DIFFUSION, "first + uniform % (end - first)", "uniform % 1000"),
+    Mutant("flow shift omitted", "likelihoods/flow_matching.py", "self.shift or model.shift)", "1.0)"),
+    Mutant("flow weight of t, not 1 - t", "likelihoods/flow_matching.py", "(1 - sigma_N).square()", "sigma_N.square()"),
+    Mutant(
+        "captions never dropped", SHARED, "rows[name] = torch.where(where_N, empty.to(rows[name]), rows[name])", "pass"
+    ),
+    Mutant(
+        "divergence not squared",
+        SHARED,
+        "mean_error(policy.output, reference.output, batch_dims=3)",
+        "mean_error(policy.output, reference.output, batch_dims=3).sqrt()",
+    ),
+)
+
+
+def importing(copy: Path) -> dict[str, str]:
+    """An environment in which `penchant` is the copy, not the installed package; checked."""
+    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "OMP_WAIT_POLICY": "passive"}
+    where = [sys.executable, "-c", "import penchant; print(penchant.__file__)"]
+    found = subprocess.run(where, env=environment, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    if not Path(found.strip()).is_relative_to(copy):
+        raise SystemExit(f"the copy does not shadow the installed package: {found.strip()}")
+    return environment
+
+
+def caught(mutant: Mutant | None, environment: dict[str, str]) -> tuple[bool, str]:
+    """Whether the tests fail on the copy, and the test that did."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", *TESTS]
+    run = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    if run.returncode not in (0, 1):
+        raise SystemExit(f"{mutant}: pytest could not run.\n{run.stdout}{run.stderr}")
+    failed = [line.split(" ")[1] for line in run.stdout.splitlines() if line.startswith("FAILED")]
+    return run.returncode == 1, failed[0].split("/", 1)[1] if failed else ""
+
+
+def main(words: list[str]) -> int:
+    """Plant, test and restore each mutant; print the table."""
+    if words == ["--list"]:
+        print("\n".join(m.name for m in MUTANTS))
+        return 0
+    chosen = [m for m in MUTANTS if not words or any(w in m.name for w in words)]
+    survivors, start = [], time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        shutil.copytree(ROOT / "src/penchant", copy / "penchant", ignore=shutil.ignore_patterns("__pycache__"))
+        environment = importing(copy)
+        if caught(None, environment)[0]:
+            raise SystemExit("the tests fail on the unchanged package: nothing can be said about mutants.")
+        for mutant in chosen:
+            mutant.plant(copy / "penchant")
+            seen, test = caught(mutant, environment)
+            mutant.restore(copy / "penchant")
+            survivors += [] if seen else [mutant.name]
+            print(f"{'caught  ' if seen else 'SURVIVED'}  {mutant.name:36}  {test}", flush=True)
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} caught in {time.monotonic() - start:.0f} s")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

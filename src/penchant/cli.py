@@ -1,0 +1,322 @@
+"""The command line: a verb, then the verb's own options. Nothing heavy is imported before a verb needs it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from penchant.errors import PenchantError, RecipeError, nearest
+
+HELP = """\
+penchant aligns generative models to what people prefer.
+
+  penchant align RECIPE [--resume] [--lr 1e-6 --policy.path ... ]   train a policy on feedback and judge it
+  penchant recipes                                                 every recipe, one line each
+  penchant check RECIPE [objective:NAME] [likelihood:NAME]         do these parts fit together, and if not, why
+  penchant cite RECIPE                                             the references of exactly what it runs
+  penchant doctor DATA                                             what is in a preference file, and what is wrong with it
+  penchant sample MODEL PROMPT [PROMPT ...]                        pictures of a model at fixed seeds
+  penchant evaluate RUN                                            judge a finished run again, and write its report
+  penchant report RUN                                              where a run's report lies, and what it says
+  penchant pretrain NAME                                           rebuild a model that penchant ships
+
+RECIPE is a name of `penchant recipes`, a recipe.toml of a run, or `file.py:function`.
+`penchant VERB --help` lists the verb's options."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code. Bad input is one sentence on stderr and exit code 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(HELP)
+        return 0
+    if words[0] == "--version":
+        from penchant import __version__
+
+        print(__version__)
+        return 0
+    verb, rest = words[0], words[1:]
+    try:
+        if verb not in VERBS:
+            raise RecipeError(f"there is no verb '{verb}'.", remedy=nearest(verb, list(VERBS)))
+        return VERBS[verb](rest)
+    except PenchantError as error:
+        print(f"penchant: {error}", file=sys.stderr)
+        return 2
+
+
+def _options(verb: str, function: Callable[..., int], words: Sequence[str]) -> int:
+    """Parses a function's arguments with tyro and calls it."""
+    import tyro
+
+    return tyro.cli(function, args=list(words), prog=f"penchant {verb}", config=(tyro.conf.PositionalRequiredArgs,))
+
+
+def find_recipe(address: str) -> Any:
+    """A recipe by name, from a recipe.toml (or the run folder that holds one), or from `file.py:function`.
+
+    Raises:
+        RecipeError: there is none, or the function returns something else.
+    """
+    from penchant.recipe import Recipe, from_toml
+
+    file, _, function = address.partition(":")
+    if file.endswith(".py"):
+        import runpy
+
+        if not Path(file).exists():
+            raise RecipeError("there is no such file.", file=file, remedy="give PATH.py:FUNCTION.")
+        names = runpy.run_path(file)
+        if function not in names:
+            callables = [n for n, v in names.items() if callable(v) and not n.startswith("_")]
+            raise RecipeError(f"has no '{function}'.", file=file, remedy=nearest(function, callables or ["?"]))
+        recipe = names[function]()
+        if not isinstance(recipe, Recipe):
+            raise RecipeError(f"'{function}' returned a {type(recipe).__name__}, no Recipe.", file=file)
+        return recipe
+    path = Path(address)
+    if path.is_dir() and (path / "recipe.toml").exists():
+        path = path / "recipe.toml"
+    if path.suffix == ".toml":
+        return from_toml(path)
+    from penchant.recipes import find
+
+    return find(address)
+
+
+def _override(recipe: Any, words: Sequence[str], name: str) -> Any:
+    import tyro
+
+    from penchant.recipe import Recipe
+
+    return tyro.cli(
+        Recipe, default=recipe, args=list(words), prog=f"penchant align {name}", config=(tyro.conf.AvoidSubcommands,)
+    )
+
+
+def align(words: Sequence[str]) -> int:
+    """`penchant align RECIPE [--resume] [overrides]`."""
+    if not words or words[0].startswith("-"):
+        print("usage: penchant align RECIPE [--resume] [OPTIONS]; `penchant align mapo --help` lists the options")
+        return 0 if words and words[0] in ("-h", "--help") else 2
+    from dataclasses import replace
+
+    address, rest = words[0], [w for w in words[1:] if w != "--resume"]
+    recipe = _override(find_recipe(address), rest, address)
+    path = Path(address)
+    if recipe.out is None and (path / "recipe.toml").exists():
+        recipe = replace(recipe, out=str(path))
+    elif recipe.out is None and path.name == "recipe.toml":
+        recipe = replace(recipe, out=str(path.parent))
+    from penchant.run import align as run_recipe
+
+    run = run_recipe(recipe, resume="--resume" in words)
+    return 0 if run.outcome.stopped_by is None else 128 + int(run.outcome.stopped_by)
+
+
+def recipes(words: Sequence[str]) -> int:
+    """`penchant recipes`: name, objective, likelihood, model."""
+
+    def show() -> int:
+        """Every recipe, one line each."""
+        from penchant.recipes import RECIPES
+
+        for name, make in RECIPES.items():
+            recipe = make()
+            parts = f"{type(recipe.objective).__name__} on {type(recipe.likelihood).__name__}"
+            first = (make.__doc__ or "").strip().splitlines()[0]
+            print(f"{name:20s} {parts:22s} {first}")
+        return 0
+
+    return _options("recipes", show, words)
+
+
+def check(words: Sequence[str]) -> int:
+    """`penchant check RECIPE [objective:NAME] [likelihood:NAME]`."""
+
+    def show(recipe: str, parts: tuple[str, ...]) -> int:
+        """Says whether a recipe's parts fit, with another objective or likelihood if named.
+
+        Args:
+            recipe: name, recipe.toml or file.py:function.
+            parts: `objective:NAME` or `likelihood:NAME` to put in place.
+        """
+        from dataclasses import replace
+
+        from penchant.likelihoods import LIKELIHOODS
+        from penchant.objectives import OBJECTIVES
+
+        found = find_recipe(recipe)
+        tables: dict[str, dict[str, Any]] = {"objective": OBJECTIVES, "likelihood": LIKELIHOODS}
+        for part in parts:
+            kind, _, name = part.partition(":")
+            if kind not in tables:
+                raise RecipeError(f"'{part}' names no part.", remedy="use objective:NAME or likelihood:NAME.")
+            word = name.replace("-", "_")
+            if word not in tables[kind]:
+                raise RecipeError(f"there is no {kind} '{name}'.", remedy=nearest(word, list(tables[kind])))
+            found = replace(found, **{kind: tables[kind][word]()})
+        print(f"{type(found.objective).__name__} on {type(found.likelihood).__name__}: fits.")
+        return 0
+
+    return _options("check", show, words)
+
+
+def cite(words: Sequence[str]) -> int:
+    """`penchant cite RECIPE`."""
+
+    def show(recipe: str) -> int:
+        """Prints the references of exactly what a recipe runs.
+
+        Args:
+            recipe: name, recipe.toml or file.py:function.
+        """
+        from penchant.recipes import bibliography
+
+        print("\n\n".join(bibliography(find_recipe(recipe))))
+        return 0
+
+    return _options("cite", show, words)
+
+
+def doctor(words: Sequence[str]) -> int:
+    """`penchant doctor DATA`."""
+
+    def show(data: str, json: bool = False, images: int = 2000, limit: int | None = None) -> int:
+        """Reads a preference file and says what is in it and what is wrong with it.
+
+        Args:
+            data: file, folder, store or zoo:NAME.
+            json: print the diagnosis as JSON.
+            images: decode at most so many pictures.
+            limit: read at most so many rows.
+        """
+        from penchant.feedback import doctor as diagnose
+        from penchant.zoo import resolve
+
+        diagnosis = diagnose(resolve(data), images=images, limit=limit)
+        print(diagnosis.to_json() if json else str(diagnosis))
+        return diagnosis.exit_code
+
+    return _options("doctor", show, words)
+
+
+def sample(words: Sequence[str]) -> int:
+    """`penchant sample MODEL PROMPT ...`."""
+
+    def show(
+        model: str,
+        prompts: tuple[str, ...],
+        adapter: str | None = None,
+        out: Path = Path("samples"),
+        seeds: int = 1,
+        steps: int = 25,
+        guidance: float = 3.0,
+    ) -> int:
+        """Samples pictures at fixed seeds and writes them with a manifest and a contact sheet.
+
+        Args:
+            model: pipeline folder, hub id, or zoo:NAME.
+            prompts: one or more prompts.
+            adapter: folder of LoRA weights, such as a run's `model`.
+            out: folder to write to.
+            seeds: pictures a prompt.
+            steps: denoising steps.
+            guidance: guidance scale.
+        """
+        from penchant.evaluate import Sample, contact_sheet, save_samples
+        from penchant.models import load
+
+        if not prompts:
+            raise RecipeError("there is no prompt.", field="prompts", remedy='e.g. penchant sample zoo:emoji "red heart".')
+        loaded = load(model, adapter=adapter)
+        rows = [(prompt, seed) for prompt in prompts for seed in range(seeds)]
+        images = loaded.generate(
+            [p for p, _ in rows], seeds=[s for _, s in rows], steps=steps, guidance=guidance, batch_size=16
+        )
+        save_samples(out, [Sample(prompt=p, seed=s, image=i) for (p, s), i in zip(rows, images, strict=True)])
+        sheet = out / "sheet.png"
+        contact_sheet(images, [p for p, _ in rows], columns=min(8, len(images)), tile=128).save(sheet)
+        print(sheet)
+        return 0
+
+    return _options("sample", show, words)
+
+
+def evaluate(words: Sequence[str]) -> int:
+    """`penchant evaluate RUN`."""
+
+    def show(run: Path) -> int:
+        """Judges a finished run's model again, with the evaluation that its recipe names.
+
+        Args:
+            run: the run folder.
+        """
+        from penchant.run import evaluate as judge_run
+
+        judge_run(find_recipe(str(run)), run)
+        return 0
+
+    return _options("evaluate", show, words)
+
+
+def report(words: Sequence[str]) -> int:
+    """`penchant report RUN`."""
+
+    def show(run: Path) -> int:
+        """Prints where a run's report lies, and its rows of evidence.
+
+        Args:
+            run: the run folder.
+        """
+        import json
+
+        from penchant.judging import sentence
+
+        path = run / "evaluation.json"
+        if not path.exists():
+            raise RecipeError("the run was not judged.", file=run, remedy=f"penchant evaluate {run}")
+        for row in json.loads(path.read_text()):
+            print(sentence(row))
+        print(run / "report.html")
+        return 0
+
+    return _options("report", show, words)
+
+
+def pretrain(words: Sequence[str]) -> int:
+    """`penchant pretrain NAME`."""
+
+    def show(name: str, out: Path = Path("zoo"), device: str = "cpu", threads: int | None = None) -> int:
+        """Rebuilds a model that penchant ships, from data fetched by package name; an interrupted rebuild goes on.
+
+        Args:
+            name: `emoji`.
+            out: folder to build in.
+            device: cpu or cuda.
+            threads: CPU threads.
+        """
+        from penchant.zoo import makers
+
+        makers.build(name, out, device=device, threads=threads)
+        return 0
+
+    return _options("pretrain", show, words)
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "align": align,
+    "recipes": recipes,
+    "check": check,
+    "cite": cite,
+    "doctor": doctor,
+    "sample": sample,
+    "evaluate": evaluate,
+    "report": report,
+    "pretrain": pretrain,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""What a judge is: anything that scores samples of a prompt, larger = better."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+
+class Judge(ABC):
+    """Scores samples of prompts in one or more named dimensions.
+
+    Attributes:
+        name: what reports call it, e.g. "emoji/judge".
+        version: changes when its scores do.
+        dimensions: names of the columns of `score`.
+    """
+
+    name: str
+    version: str
+    dimensions: tuple[str, ...]
+
+    @abstractmethod
+    def score(self, prompts: Sequence[str], samples: Sequence[Any]) -> Float[np.ndarray, "N D"]:
+        """One row a (prompt, sample), one column a dimension, larger = better."""
+
+
+class HasFeatures(Protocol):
+    """A judge that can also say where a sample lies, for diversity and drift."""
+
+    def features(self, samples: Sequence[Any]) -> Float[np.ndarray, "N F"]:
+        """Unit feature vectors."""

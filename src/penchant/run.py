@@ -1,0 +1,263 @@
+"""`align`: a recipe from feedback to evidence. The order of the house in one screen; the rooms do the work."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from penchant.errors import FeedbackError, RecipeError
+from penchant.recipe import Recipe, to_toml
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished (or stopped) run: its folder holds the recipe, metrics, checkpoints, model and report."""
+
+    recipe: Recipe
+    folder: Path
+    outcome: Any
+    report_path: Path | None
+
+    @property
+    def model_path(self) -> Path:
+        """The aligned model: an ordinary diffusers pipeline folder, or a LoRA folder."""
+        return self.folder / "model"
+
+    def report(self) -> Path:
+        """The report's path.
+
+        Raises:
+            RecipeError: the recipe had no evaluation, or the run was stopped before it.
+        """
+        if self.report_path is None:
+            raise RecipeError("there is no report.", file=self.folder, field="evaluation", remedy="resume the run.")
+        return self.report_path
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedFeedback:
+    """The loop's data when the feedback is a fixed set: groups by index, encoded through the cache."""
+
+    groups: Any
+    encoder: Any
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def batch(self, indices: Any) -> Any:
+        """The groups at `indices`."""
+        return self.encoder.batch([self.groups[i] for i in indices])
+
+
+def align(recipe: Recipe, *, resume: bool = False, say: Say = print) -> Run:
+    """Aligns the recipe's policy with its feedback, saves it, and finds out whether it is better.
+
+    Args:
+        recipe: the run.
+        resume: continue from the newest checkpoint of the recipe's folder, exactly.
+        say: where progress goes.
+
+    Raises:
+        PenchantError: bad feedback, recipe, model or checkpoint; the message names place and remedy.
+    """
+    from penchant.train.guards import locked
+
+    folder = Path(recipe.out or f"runs/{datetime.date.today():%Y-%m-%d}-{recipe.name}")
+    with locked(folder):
+        _prepare_folder(recipe, folder, resume)
+        return _align(recipe, folder, resume, say)
+
+
+def _prepare_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
+    if not resume and (folder / "checkpoints").exists():
+        raise RecipeError(
+            "holds an unfinished run.", file=folder, field="out", remedy="add --resume, or name another folder."
+        )
+    if not resume and (folder / "metrics.jsonl").exists():
+        (folder / "metrics.jsonl").unlink()
+    partial = folder / ".recipe.partial"
+    partial.write_text(to_toml(recipe) + "\n[versions]\n" + _versions())
+    partial.replace(folder / "recipe.toml")
+
+
+def _versions() -> str:
+    from importlib.metadata import version
+
+    names = ("penchant", "torch", "diffusers", "transformers", "peft", "accelerate")
+    return "".join(f'{name} = "{version(name)}"\n' for name in names)
+
+
+def _align(recipe: Recipe, folder: Path, resume: bool, say: Say) -> Run:
+    from penchant.judging import Judging
+    from penchant.train.encoding import Encoder
+    from penchant.train.guards import StopRequest
+    from penchant.train.loop import Loop
+
+    watch = Watch()
+    accelerator = _accelerator(recipe, folder)
+    quiet: Say = say if accelerator.is_main_process else _silent
+    selection, reading = _feedback(recipe, folder, quiet)
+    model = recipe.policy.load().to(accelerator.device)
+    watch.lap("load")
+    # Before a checkpoint or a step changes the policy.
+    needs = recipe.objective.needs
+    reference = recipe.reference.build(model) if needs.reference or needs.mismatched else None
+    quiet(reference.describe() if reference is not None else "reference: none needed")
+    cache = Path(recipe.cache or folder.parent / "cache")
+    encoder = Encoder(model, cache / "encodings.sqlite", seed=recipe.seed, flip=recipe.train.flip)
+    if accelerator.is_main_process:
+        encoded = encoder.prepare(selection.groups)
+        quiet(f"encoded {encoded} pictures and prompts, the rest was cached")
+    accelerator.wait_for_everyone()
+    watch.lap("encode")
+    judging = Judging.of(recipe, selection, cache) if recipe.evaluation and accelerator.is_main_process else None
+    base = judging.sample(model, quiet) if judging else None
+    watch.lap("sample the base")
+    loop = Loop(recipe, model, reference, FixedFeedback(groups=selection.groups, encoder=encoder), folder, accelerator)
+    if resume and not loop.resume(quiet):
+        quiet("no checkpoint yet: starting from the beginning")
+    with StopRequest().listening() as stop:
+        outcome = loop.run(stop, quiet)
+    watch.lap("train")
+    if outcome.stopped_by is not None:
+        quiet(f"stopped at step {outcome.step}; go on with: penchant align {folder}/recipe.toml --resume")
+        return Run(recipe=recipe, folder=folder, outcome=outcome, report_path=None)
+    report = _finish(recipe, folder, loop, model, accelerator, judging, base, reading, watch, outcome, quiet)
+    return Run(recipe=recipe, folder=folder, outcome=outcome, report_path=report)
+
+
+def _finish(
+    recipe: Recipe,
+    folder: Path,
+    loop: Any,
+    model: Any,
+    accelerator: Any,
+    judging: Any,
+    base: Any,
+    reading: Any,
+    watch: Watch,
+    outcome: Any,
+    say: Say,
+) -> Path | None:
+    import shutil
+
+    if loop.ema is not None:
+        loop.ema.apply()
+    report = None
+    model.module = accelerator.unwrap_model(model.module)
+    if accelerator.is_main_process:
+        model.save(folder / "model")
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        (folder / "outcome.json").write_text(json.dumps(asdict(outcome), indent=1))
+        if judging is not None:
+            policy = judging.sample(model, say)
+            watch.lap("sample the policy")
+            report = judging.report(base, policy, reading, watch, outcome, folder, say)
+        say(f"model: {folder / 'model'}" + (f"\nreport: {report}" if report else ""))
+    accelerator.end_training()
+    return report
+
+
+def evaluate(recipe: Recipe, folder: Path, say: Say = print) -> Path:
+    """Judges the model saved in a run folder again; returns the report's path.
+
+    Raises:
+        RecipeError: the recipe has no evaluation, or the run did not finish.
+    """
+    from dataclasses import replace
+
+    from penchant.judging import Judging
+    from penchant.train.loop import Outcome
+
+    if recipe.evaluation is None or not (folder / "outcome.json").exists():
+        raise RecipeError("has nothing to judge.", file=folder, field="evaluation", remedy="finish a run that has one.")
+    watch = Watch()
+    selection, reading = _feedback(recipe, folder, say)
+    judging = Judging.of(recipe, selection, Path(recipe.cache or folder.parent / "cache"))
+    base = judging.sample(recipe.policy.load(), say)
+    saved = str(folder / "model")
+    spec = replace(recipe.policy, lora=0, adapter=saved) if recipe.policy.lora else replace(recipe.policy, path=saved)
+    policy = judging.sample(spec.load(), say)
+    watch.lap("sample both")
+    outcome = Outcome(**json.loads((folder / "outcome.json").read_text()))
+    return judging.report(base, policy, reading, watch, outcome, folder, say)
+
+
+def _accelerator(recipe: Recipe, folder: Path) -> Any:
+    import torch
+    from accelerate import Accelerator
+
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    accelerator = Accelerator(
+        mixed_precision=recipe.train.precision, log_with=recipe.tracker, project_dir=str(folder) if recipe.tracker else None
+    )
+    if recipe.tracker:
+        accelerator.init_trackers("penchant")
+    return accelerator
+
+
+def _feedback(recipe: Recipe, folder: Path, say: Say) -> tuple[Any, Any]:
+    """The groups to train on, and the reading report beside what selection left out."""
+    from penchant.feedback import read, select
+    from penchant.zoo import resolve
+
+    spec = recipe.feedback
+    feedback = read(resolve(spec.path), layout=spec.layout, limit=spec.limit, max_bad=spec.max_bad)
+    if spec.split is not None:
+        feedback = feedback.split(spec.split)
+    selection = select(
+        feedback,
+        dimension=spec.dimension,
+        ties=spec.ties,
+        min_candidates=recipe.objective.needs.min_candidates,
+        seed=recipe.seed,
+        source=spec.source,
+    )
+    assert feedback.report is not None
+    say(feedback.report.summary())
+    say(selection.report.summary())
+    (folder / "reading.json").write_text(feedback.report.to_json())
+    (folder / "selection.json").write_text(json.dumps(asdict(selection.report), indent=1))
+    if not len(selection):
+        raise FeedbackError("no group is left to train on.", file=spec.path, remedy="read the reasons above.")
+    return selection, (feedback.report, selection.report)
+
+
+def _silent(text: str) -> None:
+    """Processes other than the first say nothing."""
+
+
+class Watch:
+    """Wall seconds of each stage, CPU seconds and peak memory of the process."""
+
+    def __init__(self) -> None:
+        self.laps: list[tuple[str, float]] = []
+        self._last = self._first = time.monotonic()
+        self._cpu = time.process_time()
+
+    def lap(self, name: str) -> None:
+        """Ends a stage."""
+        now = time.monotonic()
+        self.laps.append((name, now - self._last))
+        self._last = now
+
+    def timing(self, pairs_per_second: float) -> Any:
+        """What the run cost so far."""
+        from penchant.evaluate import Timing
+
+        return Timing(
+            seconds=time.monotonic() - self._first,
+            cpu_seconds=time.process_time() - self._cpu,
+            peak_bytes=float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024),
+            pairs_per_second=pairs_per_second,
+            stages=tuple(self.laps),
+        )

@@ -1,0 +1,217 @@
+"""The one training loop. It knows no method: draw, score, objective, step.
+
+Everything random is counted by (seed, step or epoch, group), and the reference is built before training changes
+anything, so a run that was killed and resumed ends with the same bits as one that never stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from penchant.errors import CheckpointError, RecipeError
+from penchant.recipe import Recipe
+from penchant.references.base import ReferenceModel
+from penchant.train import checkpoint
+from penchant.train.guards import FiniteGuard, StopRequest
+from penchant.train.meters import Meter, MetricsFile
+from penchant.train.optimisation import Ema, learning_rate, optimiser
+from penchant.train.order import visits
+from penchant.train.scoring import Scorer
+from penchant.types import CandidateBatch
+
+
+class Data(Protocol):
+    """Where the loop gets its groups: a fixed set of feedback now, rollouts of the policy in online methods."""
+
+    def __len__(self) -> int:
+        """Number of groups of an epoch."""
+
+    def batch(self, indices: Sequence[int]) -> CandidateBatch:
+        """The groups at `indices`, encoded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run ended: at which step, whether a signal stopped it, and what it cost."""
+
+    step: int
+    stopped_by: int | None
+    seconds: float
+    cpu_seconds: float
+    pairs_per_second: float
+    skipped: int
+
+
+class Loop:
+    """One run: `recipe` says how, `model` is trained in place, `folder` keeps checkpoints and metrics."""
+
+    def __init__(
+        self, recipe: Recipe, model: Any, reference: ReferenceModel | None, data: Data, folder: Path, accelerator: Any
+    ) -> None:
+        self.recipe, self.model, self.data, self.folder, self.accelerator = recipe, model, data, folder, accelerator
+        self.parameters = [p for p in model.trainable_parameters()]
+        if not self.parameters:
+            raise RecipeError("nothing in the policy trains.", field="policy", remedy="give it a LoRA rank, or none.")
+        model.module, self.optimiser = accelerator.prepare(model.module, optimiser(self.parameters, recipe.train))
+        self.ema = Ema(self.parameters, recipe.train.ema) if recipe.train.ema else None
+        self.scorer = Scorer(recipe=recipe, model=model, reference=reference, accelerator=accelerator)
+        self.guard = FiniteGuard(recipe.train.bad_steps, folder)
+        self.step = 0
+
+    # One optimiser step.
+
+    def take_step(self) -> dict[str, float]:
+        """Trains on the groups of the current step; returns their mean metrics."""
+        train, accelerator = self.recipe.train, self.accelerator
+        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step * 1_009 + accelerator.process_index)
+        turns = visits(seed=self.recipe.seed, step=self.step, batch_size=train.batch_size, count=len(self.data))
+        mine = turns[accelerator.process_index :: accelerator.num_processes]
+        size = train.micro_batch or len(mine)
+        totals: dict[str, float] = {}
+        groups: list[str] = []
+        for start in range(0, len(mine), size):
+            chunk = mine[start : start + size]
+            last = start + size >= len(mine)
+            # Gradients are averaged over processes once, at the last micro-batch.
+            with nullcontext() if last else accelerator.no_sync(self.model.module):
+                metrics = self.scorer.backward(
+                    self._batches(chunk), share=len(chunk) * accelerator.num_processes / train.batch_size
+                )
+            groups += [str(turn.index) for turn in chunk]
+            for name, value in metrics.items():
+                totals[name] = totals.get(name, 0.0) + value * len(chunk) / len(mine)
+        totals |= self._update(totals["loss"], groups)
+        self.step += 1
+        return totals
+
+    def _batches(self, turns: Sequence[Any]) -> list[tuple[int, CandidateBatch]]:
+        """The groups of these turns, one batch an epoch (a step may cross into the next one)."""
+        by_epoch: dict[int, list[int]] = {}
+        for turn in turns:
+            by_epoch.setdefault(turn.epoch, []).append(turn.index)
+        return [(epoch, self.data.batch(indices).to(self.model.device)) for epoch, indices in by_epoch.items()]
+
+    def _update(self, loss: float, groups: Sequence[str]) -> dict[str, float]:
+        train = self.recipe.train
+        norm = self.accelerator.clip_grad_norm_(self.parameters, train.clip if train.clip is not None else float("inf"))
+        rate = learning_rate(train, self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        # A half-precision scaler skips infinite gradients by itself, and that is not a fault.
+        scaled = self.accelerator.scaler is not None
+        if scaled or self.guard.admits(loss=loss, norm=float(norm), step=self.step, groups=groups):
+            self.optimiser.step()
+            if self.ema is not None:
+                self.ema.update()
+        self.optimiser.zero_grad(set_to_none=True)
+        return {"grad_norm": float(norm), "lr": rate}
+
+    # The run.
+
+    def run(self, stop: StopRequest, say: Callable[[str], None]) -> Outcome:
+        """Trains to the recipe's last step, or until `stop` is asked for."""
+        train, main = self.recipe.train, self.accelerator.is_main_process
+        self.scorer.train_mode()
+        started, cpu, first = time.monotonic(), time.process_time(), self.step
+        metrics = MetricsFile(self.folder / "metrics.jsonl", step=self.step) if main else None
+        meter = Meter(train.steps, self.step, train.batch_size)
+        told = 0.0
+        while self.step < train.steps and stop.signal is None:
+            values = self.take_step()
+            meter.update(values)
+            if metrics is not None and (self.step % train.log_every == 0 or self.step == train.steps):
+                metrics.write(self.step, {**values, "groups_per_second": meter.rate(self.step)})
+                self.accelerator.log(values, step=self.step)
+            if main and (time.monotonic() - told > 2 or self.step == train.steps):
+                say(meter.line(self.step))
+                told = time.monotonic()
+            if train.save_every and self.step % train.save_every == 0 and self.step < train.steps:
+                self.save()
+        if metrics is not None:
+            metrics.close()
+        if stop.signal is not None and self.step < train.steps:
+            self.save()
+        seconds = time.monotonic() - started
+        return Outcome(
+            step=self.step,
+            stopped_by=stop.signal if self.step < train.steps else None,
+            seconds=seconds,
+            cpu_seconds=time.process_time() - cpu,
+            pairs_per_second=(self.step - first) * train.batch_size / max(seconds, 1e-9),
+            skipped=self.guard.skipped,
+        )
+
+    # Saving and resuming.
+
+    def save(self) -> None:
+        """Publishes a checkpoint of the current step."""
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            tensors = {f"parameter.{i}": p for i, p in enumerate(self.parameters)}
+            state: dict[str, Any] = {"slots": {}, "skipped": self.guard.skipped, "names": len(self.parameters)}
+            for i, parameter in enumerate(self.parameters):
+                for name, value in self._slots(parameter).items():
+                    if isinstance(value, Tensor):
+                        tensors[f"optimiser.{i}.{name}"] = value
+                    else:
+                        state["slots"][f"{i}.{name}"] = value
+            if self.ema is not None:
+                tensors |= {f"ema.{i}": t for i, t in enumerate(self.ema.shadow)}
+                state["ema_updates"] = self.ema.updates
+            if self.accelerator.scaler is not None:
+                state["scaler"] = self.accelerator.scaler.state_dict()
+            found = checkpoint.Checkpoint(step=self.step, tensors=tensors, state=state)
+            checkpoint.save(self.folder / "checkpoints", found, keep=self.recipe.train.keep)
+        self.accelerator.wait_for_everyone()
+
+    def _slots(self, parameter: Tensor) -> Mapping[str, Any]:
+        return self.optimiser.state.get(parameter, {})
+
+    @torch.no_grad()
+    def resume(self, say: Callable[[str], None]) -> bool:
+        """Continues from the newest whole checkpoint; False if there is none."""
+        found = checkpoint.load_latest(self.folder / "checkpoints")
+        if found is None:
+            return False
+        saved, damaged = found
+        for sentence in damaged:
+            say(f"damaged checkpoint passed over: {sentence}")
+        if saved.state["names"] != len(self.parameters):
+            raise CheckpointError(
+                f"has {saved.state['names']} tensors and the policy trains {len(self.parameters)}.",
+                file=self.folder,
+                remedy="resume with the recipe that was saved beside it.",
+            )
+        for i, parameter in enumerate(self.parameters):
+            parameter.copy_(saved.tensors[f"parameter.{i}"])
+            self.optimiser.state[parameter] = self._restored(i, parameter, saved)
+            if self.ema is not None:
+                self.ema.shadow[i].copy_(saved.tensors[f"ema.{i}"])
+        if self.ema is not None:
+            self.ema.updates = int(saved.state["ema_updates"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(saved.state["scaler"])
+        self.step, self.guard.skipped = saved.step, int(saved.state["skipped"])
+        say(f"resumed at step {self.step}")
+        return True
+
+    def _restored(self, i: int, parameter: Tensor, saved: checkpoint.Checkpoint) -> dict[str, Any]:
+        prefix = f"optimiser.{i}."
+        slots: dict[str, Any] = {}
+        for name, value in saved.tensors.items():
+            if name.startswith(prefix):
+                # AdamW keeps its step count on the CPU unless it is fused on a GPU; both take it there.
+                slots[name[len(prefix) :]] = value.to(parameter.device)
+        for name, value in saved.state["slots"].items():
+            index, _, slot = name.partition(".")
+            if int(index) == i:
+                slots[slot] = value
+        return slots

@@ -1,0 +1,106 @@
+"""From a batch to gradients: policy and reference log-probs, objective, backward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from penchant.errors import RecipeError
+from penchant.recipe import Recipe
+from penchant.references.base import ReferenceModel
+from penchant.types import CandidateBatch, Draw, LogProbs, ObjectiveInputs, ObjectiveOutput
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scorer:
+    """Everything one backward pass needs; holds no state of its own."""
+
+    recipe: Recipe
+    model: Any
+    reference: ReferenceModel | None
+    accelerator: Any
+
+    def __post_init__(self) -> None:
+        if self.recipe.objective.needs.reference and self.reference is None:
+            raise RecipeError("the objective needs a reference and none was built.", field="reference")
+
+    def train_mode(self) -> None:
+        """Dropout, if the denoiser has any, belongs to training."""
+        self.model.module.train()
+
+    def backward(self, batches: Sequence[tuple[int, CandidateBatch]], *, share: float) -> dict[str, float]:
+        """Adds the gradient of `share` times the mean loss of (epoch, batch)es; returns their mean metrics.
+
+        With micro-batches whose shares add up to 1 the gradient is that of the whole batch.
+        """
+        count = sum(batch.shape[0] for _, batch in batches)
+        totals: dict[str, float] = {}
+        for epoch, batch in batches:
+            part = batch.shape[0] / count
+            draw = self.recipe.likelihood.draw(batch, seed=self.recipe.seed, epoch=epoch)
+            one = self._by_candidate if self.recipe.train.by_candidate else self._at_once
+            output = one(batch, draw, share * part)
+            found = {"loss": output.loss, **output.metrics}
+            for name, value in found.items():
+                totals[name] = totals.get(name, 0.0) + float(value.detach()) * part
+        return totals
+
+    def _log_prob(self, batch: CandidateBatch, draw: Draw, *, keep_output: bool = False) -> LogProbs:
+        with self.accelerator.autocast():
+            return self.recipe.likelihood.log_prob(self.model, batch, draw, keep_output=keep_output)
+
+    @torch.no_grad()
+    def _reference_log_prob(self, batch: CandidateBatch, draw: Draw, *, keep_output: bool = False) -> LogProbs:
+        assert self.reference is not None
+        with self.accelerator.autocast():
+            return self.reference.log_prob(
+                self.recipe.likelihood, self.model, batch, draw, keep_output=keep_output
+            )
+
+    def inputs(self, batch: CandidateBatch, draw: Draw, policy: LogProbs) -> ObjectiveInputs:
+        """What the objective reads, given the policy's log-probs."""
+        needs = self.recipe.objective.needs
+        reference = mismatched = divergence_BK = None
+        if needs.reference:
+            reference = self._reference_log_prob(batch, draw, keep_output=needs.divergence)
+        if needs.divergence:
+            assert reference is not None
+            divergence_BK = self.recipe.likelihood.divergence(policy, reference)
+        if needs.mismatched:
+            other = batch.mismatched()
+            with torch.no_grad():
+                mismatched = (self._log_prob(other, draw), self._reference_log_prob(other, draw))
+        return ObjectiveInputs(
+            policy=policy,
+            reference=reference,
+            mismatched=mismatched,
+            divergence_BK=divergence_BK,
+            scores_BK=batch.scores_BK,
+            mask_BK=batch.mask_BK,
+        )
+
+    def _at_once(self, batch: CandidateBatch, draw: Draw, share: float) -> ObjectiveOutput:
+        policy = self._log_prob(batch, draw, keep_output=self.recipe.objective.needs.divergence)
+        output = self.recipe.objective(self.inputs(batch, draw, policy))
+        self.accelerator.backward(output.loss * share)
+        return output
+
+    def _by_candidate(self, batch: CandidateBatch, draw: Draw, share: float) -> ObjectiveOutput:
+        """The same gradient from one candidate at a time: first all log-probs without gradient, then the loss's
+        derivative with respect to each, then a backward pass a candidate with that derivative as its weight."""
+        columns = [(batch.only_candidate(k), draw.only_candidate(k)) for k in range(batch.shape[1])]
+        with torch.no_grad():
+            parts = [self._log_prob(*column) for column in columns]
+        step_BKT = torch.cat([part.step_BKT for part in parts], 1).requires_grad_()
+        whole = replace(parts[0], step_BKT=step_BKT, mask_BKT=torch.cat([part.mask_BKT for part in parts], 1))
+        output = self.recipe.objective(self.inputs(batch, draw, whole))
+        (slope_BKT,) = torch.autograd.grad(output.loss, step_BKT)
+        for k, column in enumerate(columns):
+            surrogate = (self._log_prob(*column).step_BKT * slope_BKT[:, k : k + 1]).sum()
+            last = k == len(columns) - 1
+            with torch.enable_grad() if last else self.accelerator.no_sync(self.model.module):
+                self.accelerator.backward(surrogate * share)
+        return output

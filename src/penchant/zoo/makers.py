@@ -1,0 +1,56 @@
+"""`penchant pretrain NAME`: how each shipped model and data set was made, as one resumable program."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from penchant.errors import RecipeError, nearest
+
+
+def build(name: str, out: Path, *, device: str = "cpu", threads: int | None = None) -> None:
+    """Builds `name` under `out`; parts that are already there are kept, so an interrupted build goes on.
+
+    Raises:
+        RecipeError: there is nothing of that name to build.
+    """
+    import torch
+
+    makers = {"emoji": emoji}
+    if name not in makers:
+        raise RecipeError(f"there is no '{name}' to build.", field="name", remedy=nearest(name, list(makers)))
+    if threads is not None:
+        torch.set_num_threads(threads)
+    makers[name](out, device)
+
+
+def emoji(out: Path, device: str) -> None:
+    """Pictures, generator, scorers, style classifier, feedback and prompts."""
+    from penchant.zoo.emoji import data, feedback, generator, scorers
+
+    out.mkdir(parents=True, exist_ok=True)
+    pictures_path, started = out / "pictures.parquet", time.process_time()
+    if not pictures_path.exists():
+        print(f"{data.build(pictures_path, out / 'downloads')} pictures", flush=True)
+    pictures = data.load(pictures_path)
+    made: dict[str, object] = {}
+    if not (out / "pipeline" / "model_index.json").exists():
+        made["generator"] = generator.train(pictures, out / "pipeline", generator.Budget(), device)
+    if not (out / "style" / "config.json").exists():
+        made["scorers"] = scorers.train(pictures, generator.vocabulary(pictures), out, steps=600, device=device)
+    captions = sorted({p.caption for p in pictures if p.split == "train"})
+    prompts = sorted({p.caption for p in pictures if p.split == "validation"})
+    (out / "prompts.txt").write_text("\n".join(prompts) + "\n")
+    if not (out / "artists.parquet").exists():
+        made["artists"] = feedback.write(feedback.artist_pairs(pictures), out / "artists.parquet")
+    if not (out / "samples.parquet").exists():
+        from penchant.judges import load as load_judge
+        from penchant.models import load as load_model
+
+        model = load_model(str(out / "pipeline")).to(device)
+        pairs = feedback.sample_pairs(model, load_judge(str(out / "labeller")), captions, steps=20, guidance=2.0)
+        made["samples"] = feedback.write(pairs, out / "samples.parquet")
+    made["cpu_seconds"] = time.process_time() - started
+    with (out / "made.jsonl").open("a") as stream:
+        stream.write(json.dumps(made) + "\n")

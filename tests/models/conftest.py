@@ -1,0 +1,65 @@
+"""Tiny real pipelines of every family, built once for the session, without any download."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from model_fixtures import RESOLUTION
+from PIL import Image
+
+from penchant.models.families import FAMILIES
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    from penchant.testing import build
+
+    root = tmp_path_factory.mktemp("tiny")
+    return {name: build(name, root / name) for name in FAMILIES}
+
+
+@pytest.fixture(params=[*FAMILIES])
+def family(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def folder(family: str, folders: dict[str, Path]) -> Path:
+    return folders[family]
+
+
+@pytest.fixture
+def load(folder: Path):
+    """Load the family's tiny pipeline with options."""
+    import penchant
+
+    def inner(**options):
+        return penchant.load(str(folder), resolution=RESOLUTION, **options)
+
+    return inner
+
+
+@pytest.fixture(scope="session")
+def _shared_models() -> dict:
+    return {}
+
+
+@pytest.fixture
+def shared(family: str, load, _shared_models: dict):
+    """The family's tiny model, loaded once: for tests that leave it as it is."""
+    if family not in _shared_models:
+        _shared_models[family] = load()
+    return _shared_models[family]
+
+
+@pytest.fixture
+def pictures() -> list[Image.Image]:
+    rng = np.random.default_rng(0)
+    sizes = [(48, 40), (33, 70), (32, 32)]
+    return [Image.fromarray(rng.integers(0, 255, (h, w, 3), dtype=np.uint8)) for h, w in sizes]

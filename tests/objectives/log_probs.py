@@ -1,0 +1,107 @@
+"""Small inputs for objectives: log-probs of a stated density, at a stated distance from the reference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from penchant.objectives import OBJECTIVES
+from penchant.types import Density, LogProbs, Objective, ObjectiveInputs
+
+# Betas that keep the logits of these small inputs in the interesting range.
+TAME: dict[str, dict[str, Any]] = {
+    "sft": {},
+    "dpo": {"beta": 2.0, "label_smoothing": 0.1},
+    "robust_dpo": {"beta": 2.0},
+    "hinge": {"beta": 0.4},
+    "ipo": {"beta": 0.7},
+    "mapo": {"amplitude": 8.0},
+    "dspo": {"beta": 0.6},
+    "kto": {"beta": 0.8, "undesirable_weight": 1.3, "threshold": 0.1},
+    "diffusion_kto": {"beta": 0.8, "desirable_weight": 1.3, "threshold": 0.1},
+    "apo_zero_unpaired": {"beta": 0.8, "threshold": 0.1},
+}
+BATCH_BASELINE = {"kto", "diffusion_kto"}
+
+
+def tame(name: str) -> Objective:
+    return OBJECTIVES[name](**TAME[name])
+
+
+def of_total(logp_BK: Tensor, density: Density = "bound") -> LogProbs:
+    """Log-probs [B, K] as one step."""
+    return LogProbs(
+        step_BKT=logp_BK[:, :, None], mask_BKT=torch.ones_like(logp_BK, dtype=torch.bool)[:, :, None], density=density
+    )
+
+
+def pair(
+    won: float, lost: float, reference: tuple[float, float] | None = (0.0, 0.0), **more: Any
+) -> tuple[Tensor, ObjectiveInputs]:
+    """(leaf log-probs, inputs) of one pair whose winner stands second."""
+    leaf = torch.tensor([[lost, won]], dtype=torch.float64, requires_grad=True)
+    fixed = None if reference is None else of_total(torch.tensor([reference[::-1]], dtype=torch.float64))
+    inputs = ObjectiveInputs(
+        policy=of_total(leaf),
+        reference=fixed,
+        scores_BK=torch.tensor([[0.0, 1.0]]),
+        mask_BK=torch.ones(1, 2, dtype=torch.bool),
+    )
+    return leaf, replace(inputs, **more)
+
+
+def random_inputs(
+    B: int = 4, K: int = 3, *, T: int = 3, density: Density = "bound", dtype: torch.dtype = torch.float64, seed: int = 0
+) -> ObjectiveInputs:
+    """Everything an objective may read; the policy's steps require a gradient. Scores are distinct."""
+    g = torch.Generator().manual_seed(seed)
+
+    def normal(*size: int) -> Tensor:
+        return torch.randn(*size, generator=g, dtype=torch.float64)
+
+    def kept(step: Tensor) -> LogProbs:
+        return LogProbs(step_BKT=step.to(dtype), mask_BKT=steps, density=density)
+
+    # Completions have lengths; denoising draws do not.
+    lengths = torch.randint(1, T + 1, (B, K, 1), generator=g) if density == "exact" else torch.full((B, K, 1), T)
+    steps = torch.arange(T).expand(B, K, T) < lengths
+    reference = -0.6 * (normal(B, K, T).abs() + 0.5)
+    policy = kept(reference + 0.3 * normal(B, K, T))
+    scores = torch.stack([torch.randperm(K, generator=g) for _ in range(B)]).float() / K
+    return ObjectiveInputs(
+        policy=replace(policy, step_BKT=policy.step_BKT.clamp(max=-0.01).requires_grad_()),
+        reference=kept(reference),
+        mismatched=(kept(reference + 0.3), kept(reference.flip(0))),
+        divergence_BK=normal(B, K).square().to(dtype),
+        scores_BK=scores,
+        mask_BK=torch.ones(B, K, dtype=torch.bool),
+    )
+
+
+def gradient(objective: Objective, inputs: ObjectiveInputs) -> Tensor:
+    """d (sum of losses) / d (policy's steps)."""
+    (grad,) = torch.autograd.grad(objective(inputs).loss_B.sum(), inputs.policy.step_BKT)
+    return grad
+
+
+def take(log_probs: LogProbs, index: Any) -> LogProbs:
+    """Log-probs of some groups, or with (slice, order) of reordered candidates."""
+    return replace(log_probs, step_BKT=log_probs.step_BKT[index], mask_BKT=log_probs.mask_BKT[index])
+
+
+def select(inputs: ObjectiveInputs, index: Any) -> ObjectiveInputs:
+    """The same selection of every input."""
+    assert inputs.reference is not None
+    assert inputs.mismatched is not None
+    assert inputs.divergence_BK is not None
+    return ObjectiveInputs(
+        policy=take(inputs.policy, index),
+        reference=take(inputs.reference, index),
+        mismatched=(take(inputs.mismatched[0], index), take(inputs.mismatched[1], index)),
+        divergence_BK=inputs.divergence_BK[index],
+        scores_BK=inputs.scores_BK[index],
+        mask_BK=inputs.mask_BK[index],
+    )

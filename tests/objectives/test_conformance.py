@@ -1,0 +1,194 @@
+"""What every objective of the table must do, for every density it admits and every group size."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+from log_probs import BATCH_BASELINE, TAME, gradient, of_total, random_inputs, select, tame
+from torch import Tensor
+from torch.testing import assert_close
+
+from penchant.objectives import OBJECTIVES
+from penchant.types import Density, Needs, ObjectiveInputs
+
+CASES = [
+    (name, density, K)
+    for name, kind in OBJECTIVES.items()
+    for density, K in itertools.product(sorted(kind.needs.density), (1, 2, 3, 5))
+    if kind.needs.min_candidates <= K
+]
+everyone = pytest.mark.parametrize(("name", "density", "K"), CASES)
+names = pytest.mark.parametrize("name", list(OBJECTIVES))
+
+
+def _density(name: str) -> Density:
+    return sorted(OBJECTIVES[name].needs.density)[0]
+
+
+@everyone
+def test_finite_scalar_metrics_and_one_loss_a_group(name: str, density: Density, K: int) -> None:
+    output = tame(name)(random_inputs(K=K, density=density))
+    assert output.loss_B.shape == (4,)
+    assert output.loss_B.isfinite().all()
+    assert {"rewards/chosen", "rewards/margins", "rewards/accuracies", "logps/chosen"} <= output.metrics.keys()
+    for metric, value in output.metrics.items():
+        assert value.shape == (), metric
+        assert not value.requires_grad, metric
+        assert value.isfinite() or K == 1, metric
+
+
+@everyone
+def test_gradcheck(name: str, density: Density, K: int) -> None:
+    inputs, objective = random_inputs(B=2, K=K, density=density), tame(name)
+    baseline = objective.needs.mismatched or name in BATCH_BASELINE
+
+    def loss(step: Tensor) -> Tensor:
+        return objective(replace(inputs, policy=replace(inputs.policy, step_BKT=step))).loss_B
+
+    if baseline and name == "diffusion_kto":
+        # Its baseline moves with the policy but is detached by definition: held at zero for the numeric derivative.
+        assert inputs.reference is not None
+        low = inputs.reference.step_BKT - 0.5
+        inputs = replace(inputs, policy=replace(inputs.policy, step_BKT=low.detach().requires_grad_()))
+    assert torch.autograd.gradcheck(loss, (inputs.policy.step_BKT,))
+
+
+@everyone
+def test_the_order_of_candidates_changes_nothing(name: str, density: Density, K: int) -> None:
+    inputs, objective = random_inputs(K=K, density=density), tame(name)
+    for order in itertools.islice(itertools.permutations(range(K)), 1, 7):
+        index = (slice(None), list(order))
+        assert_close(objective(select(inputs, index)).loss_B, objective(inputs).loss_B)
+        assert_close(gradient(objective, select(inputs, index)), gradient(objective, inputs)[index])
+
+
+@everyone
+def test_padding_changes_nothing_and_has_exactly_zero_gradient(name: str, density: Density, K: int) -> None:
+    inputs, objective = random_inputs(K=K + 2, density=density), tame(name)
+    where = torch.zeros(4, K + 2, dtype=torch.bool)
+    where[:, 1 : K + 1] = True
+    rubbish = replace(inputs.policy, step_BKT=inputs.policy.step_BKT.detach().clone())
+    rubbish.step_BKT[~where] = torch.tensor([torch.nan, 1e6, -torch.inf], dtype=torch.float64)
+    scores = torch.where(where, inputs.scores_BK, torch.tensor([9.0] + [-9.0] * (K + 1)))
+    rubbish.step_BKT.requires_grad_()
+    assert inputs.mismatched is not None
+    hidden = replace(
+        inputs,
+        policy=rubbish,
+        mask_BK=where,
+        scores_BK=scores,
+        mismatched=tuple(replace(m, mask_BKT=m.mask_BKT & where[:, :, None]) for m in inputs.mismatched),
+    )
+    kept = select(inputs, (slice(None), slice(1, K + 1)))
+    assert_close(objective(hidden).loss_B, objective(kept).loss_B)
+    grad = gradient(objective, hidden)
+    assert (grad[~where] == 0).all()
+    assert_close(grad[:, 1 : K + 1], gradient(objective, kept))
+    for metric, value in objective(kept).metrics.items():
+        assert_close(objective(hidden).metrics[metric], value, equal_nan=True)
+
+
+@everyone
+def test_a_batch_is_its_groups_one_by_one(name: str, density: Density, K: int) -> None:
+    if name in BATCH_BASELINE:
+        pytest.skip("the baseline is the batch's")
+    inputs, objective = random_inputs(K=K, density=density), tame(name)
+    singles = torch.cat([objective(select(inputs, slice(b, b + 1))).loss_B for b in range(4)])
+    assert_close(objective(inputs).loss_B, singles)
+
+
+@names
+@pytest.mark.parametrize(
+    ("given", "computed"),
+    [(torch.float64, torch.float64), (torch.float32, torch.float32), (torch.bfloat16, torch.float32)],
+)
+def test_dtypes_are_kept_and_half_precision_is_widened(name: str, given: torch.dtype, computed: torch.dtype) -> None:
+    inputs = random_inputs(density=_density(name), dtype=given)
+    for scores in (inputs.scores_BK, inputs.scores_BK.double(), (inputs.scores_BK * 3).long()):
+        output = tame(name)(replace(inputs, scores_BK=scores))
+        assert output.loss_B.dtype == computed
+        assert {v.dtype for v in output.metrics.values()} == {computed}
+    assert gradient(tame(name), inputs).dtype == given
+
+
+@names
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_extreme_values_stay_finite(name: str, dtype: torch.dtype) -> None:
+    extremes = torch.tensor([0.0, -1e-12, -1e-7, -1e-3, -0.5, -44.0, -1e4], dtype=dtype)
+    for objective in (tame(name), OBJECTIVES[name]()):
+        for won, lost in itertools.product(extremes, extremes):
+            leaf = torch.stack([won, lost])[None].requires_grad_()
+            fixed = of_total(torch.tensor([[-0.5, -0.5]], dtype=dtype))
+            inputs = ObjectiveInputs(
+                policy=of_total(leaf),
+                reference=fixed,
+                mismatched=(fixed, fixed),
+                divergence_BK=torch.full((1, 2), 1e4, dtype=dtype),
+                scores_BK=torch.tensor([[1.0, 0.0]]),
+                mask_BK=torch.ones(1, 2, dtype=torch.bool),
+            )
+            loss = objective(inputs).loss
+            loss.backward()
+            assert loss.isfinite(), (won, lost)
+            assert leaf.grad is not None
+            assert leaf.grad.isfinite().all(), (won, lost)
+
+
+@names
+def test_groups_that_order_nothing_are_zero_with_zero_gradient(name: str) -> None:
+    inputs, objective = random_inputs(density=_density(name)), tame(name)
+    empty = replace(inputs, mask_BK=torch.zeros_like(inputs.mask_BK))
+    assert (objective(empty).loss_B == 0).all()
+    assert (gradient(objective, empty) == 0).all()
+    if objective.needs.scores == "order" and objective.needs.min_candidates > 1:
+        tied = replace(inputs, scores_BK=torch.full_like(inputs.scores_BK, 0.5))
+        assert (objective(tied).loss_B == 0).all()
+        assert (gradient(objective, tied) == 0).all()
+        lonely = replace(inputs, mask_BK=torch.tensor([True, False, False]).expand(4, 3))
+        assert (objective(lonely).loss_B == 0).all()
+
+
+@names
+def test_no_gradient_reaches_the_reference(name: str) -> None:
+    inputs = random_inputs(density=_density(name))
+    assert inputs.reference is not None
+    reference = replace(inputs.reference, step_BKT=inputs.reference.step_BKT.clone().requires_grad_())
+    tame(name)(replace(inputs, reference=reference)).loss.backward()
+    assert reference.step_BKT.grad is None
+
+
+@names
+def test_declared_needs_are_honest(name: str) -> None:
+    """What is not declared is not read; what is declared is asked for in words."""
+    objective, inputs = tame(name), random_inputs(density=_density(name))
+    undeclared = replace(
+        inputs,
+        reference=inputs.reference if objective.needs.reference else None,
+        mismatched=inputs.mismatched if objective.needs.mismatched else None,
+        divergence_BK=inputs.divergence_BK if objective.needs.divergence else None,
+    )
+    assert_close(objective(undeclared).loss_B, objective(inputs).loss_B)
+    for need, field in (("reference", "reference"), ("mismatched", "mismatched"), ("divergence", "divergence_BK")):
+        if getattr(objective.needs, need):
+            with pytest.raises(ValueError, match=field):
+                objective(replace(inputs, **{field: None}))
+
+
+@names
+def test_frozen_printable_comparable(name: str) -> None:
+    objective = tame(name)
+    assert replace(objective) == objective
+    assert isinstance(objective.needs, Needs)
+    assert eval(repr(objective), {type(objective).__name__: type(objective)}) == objective
+    if dataclasses.fields(objective):  # type: ignore[arg-type]
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            objective.beta = 1.0  # type: ignore[attr-defined]
+
+
+def test_the_table_is_complete() -> None:
+    assert OBJECTIVES.keys() == TAME.keys()
+    assert len(set(OBJECTIVES.values())) == len(OBJECTIVES)

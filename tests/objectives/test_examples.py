@@ -1,0 +1,25 @@
+"""The examples in docstrings print what they say."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "penchant.objectives.beta",
+        "penchant.objectives.dpo",
+        "penchant.objectives.mapo",
+        "penchant.likelihoods.diffusion",
+        "penchant.likelihoods.gaussian",
+        "penchant.likelihoods.randomness",
+    ],
+)
+def test_examples(module: str) -> None:
+    results = doctest.testmod(importlib.import_module(module))
+    assert results.attempted
+    assert not results.failed
