@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import hypothesis  # noqa: F401  loaded once, for all the forks
+import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 # Of the conformance suite one test is enough: a wrong loss is as finite and differentiable as a right one.
@@ -42,12 +45,16 @@ class Mutant:
     old: str
     new: str
 
-    def plant(self, package: Path) -> None:
-        """Write the mutated file into a copy of the package."""
+    def mutated(self) -> str:
+        """The file's wrong source; refuses a mutant whose place is gone or not unique."""
         source = (ROOT / "src/penchant" / self.file).read_text()
         if source.count(self.old) != 1:
             raise SystemExit(f"mutant '{self.name}': {source.count(self.old)} places in {self.file} read {self.old!r}.")
-        (package / self.file).write_text(source.replace(self.old, self.new))
+        return source.replace(self.old, self.new)
+
+    def plant(self, package: Path) -> None:
+        """Write the wrong source into a copy of the package."""
+        (package / self.file).write_text(self.mutated())
 
     def restore(self, package: Path) -> None:
         """Put the right file back."""
@@ -78,7 +85,12 @@ MUTANTS = (
         "torch.where(inputs.mask_BK, at_least_float32(value_BK), 0)",
         "at_least_float32(value_BK)",
     ),
-    Mutant("candidate mask ignored by pairs", "objectives/pairs.py", "both_BKK & (scores", "(scores"),
+    Mutant(
+        "candidate mask ignored by pairs",
+        "objectives/pairs.py",
+        "both_BKK = mask_BK[:, :, None] & mask_BK[:, None, :]",
+        "both_BKK = torch.ones_like(mask_BK[:, :, None] & mask_BK[:, None, :])",
+    ),
     Mutant(
         "chosen by position",
         "objectives/pairs.py",
@@ -207,24 +219,37 @@ MUTANTS = (
 )
 
 
-def importing(copy: Path) -> dict[str, str]:
-    """An environment in which `penchant` is the copy, not the installed package; checked."""
-    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "OMP_WAIT_POLICY": "passive"}
-    where = [sys.executable, "-c", "import penchant; print(penchant.__file__)"]
-    found = subprocess.run(where, env=environment, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    if not Path(found.strip()).is_relative_to(copy):
-        raise SystemExit(f"the copy does not shadow the installed package: {found.strip()}")
-    return environment
+def run_tests(copy: Path) -> int:
+    """Run the tests on the copy in this process; the exit status of pytest, or 9 if the copy was not what ran."""
+    os.chdir(ROOT)
+    sys.path.insert(0, str(copy))
+    sys.dont_write_bytecode = True
+    import penchant
+
+    if not Path(str(penchant.__file__)).is_relative_to(copy):
+        print(f"the copy does not shadow the installed package: {penchant.__file__}")
+        return 9
+    return int(pytest.main(["-x", "-q", "--tb=no", "-p", "no:cacheprovider", *TESTS]))
 
 
-def caught(mutant: Mutant | None, environment: dict[str, str]) -> tuple[bool, str]:
-    """Whether the tests fail on the copy, and the test that did."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", *TESTS]
-    run = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-    if run.returncode not in (0, 1):
-        raise SystemExit(f"{mutant}: pytest could not run.\n{run.stdout}{run.stderr}")
-    failed = [line.split(" ")[1] for line in run.stdout.splitlines() if line.startswith("FAILED")]
-    return run.returncode == 1, failed[0].split("/", 1)[1] if failed else ""
+def caught(copy: Path) -> tuple[bool, str]:
+    """Whether the tests fail on the copy, and the test that did; in a fork, which has torch but no penchant loaded."""
+    assert "penchant" not in sys.modules
+    with tempfile.TemporaryFile("w+") as output:
+        child = os.fork()
+        if child == 0:
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+            status = run_tests(copy)
+            sys.stdout.flush()
+            os._exit(status)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        output.seek(0)
+        lines = output.read().splitlines()
+    if status not in (0, 1):
+        raise SystemExit("pytest could not run:\n" + "\n".join(lines[-20:]))
+    failed = [line.split(" ")[1] for line in lines if line.startswith("FAILED")]
+    return status == 1, failed[0].split("/", 1)[1] if failed else ""
 
 
 def main(words: list[str]) -> int:
@@ -233,16 +258,18 @@ def main(words: list[str]) -> int:
         print("\n".join(m.name for m in MUTANTS))
         return 0
     chosen = [m for m in MUTANTS if not words or any(w in m.name for w in words)]
+    for mutant in chosen:
+        mutant.mutated()
     survivors, start = [], time.monotonic()
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         shutil.copytree(ROOT / "src/penchant", copy / "penchant", ignore=shutil.ignore_patterns("__pycache__"))
-        environment = importing(copy)
-        if caught(None, environment)[0]:
+        if caught(copy)[0]:
             raise SystemExit("the tests fail on the unchanged package: nothing can be said about mutants.")
         for mutant in chosen:
             mutant.plant(copy / "penchant")
-            seen, test = caught(mutant, environment)
+            seen, test = caught(copy)
             mutant.restore(copy / "penchant")
             survivors += [] if seen else [mutant.name]
             print(f"{'caught  ' if seen else 'SURVIVED'}  {mutant.name:36}  {test}", flush=True)

@@ -26,7 +26,24 @@ _EXPORTS = {
     "PenchantError": "penchant.errors",
 }
 
-__all__ = ["__version__", *_EXPORTS]
+__all__ = [
+    "DPO",
+    "DSPO",
+    "IPO",
+    "KTO",
+    "SFT",
+    "Diffusion",
+    "FlowMatching",
+    "Hinge",
+    "MaPO",
+    "PenchantError",
+    "Recipe",
+    "__version__",
+    "align",
+    "doctor",
+    "load",
+    "read",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,7 @@ penchant aligns generative models to what people prefer.
   penchant recipes                                                 every recipe, one line each
   penchant check RECIPE [objective:NAME] [likelihood:NAME]         do these parts fit together, and if not, why
   penchant cite RECIPE                                             the references of exactly what it runs
-  penchant doctor DATA                                             what is in a preference file, and what is wrong with it
+  penchant doctor DATA                                             what is in a preference file, and what is wrong
   penchant sample MODEL PROMPT [PROMPT ...]                        pictures of a model at fixed seeds
   penchant evaluate RUN                                            judge a finished run again, and write its report
   penchant report RUN                                              where a run's report lies, and what it says
@@ -230,7 +230,9 @@ def sample(words: Sequence[str]) -> int:
         from penchant.models import load
 
         if not prompts:
-            raise RecipeError("there is no prompt.", field="prompts", remedy='e.g. penchant sample zoo:emoji "red heart".')
+            raise RecipeError(
+                "there is no prompt.", field="prompts", remedy='e.g. penchant sample zoo:emoji "red heart".'
+            )
         loaded = load(model, adapter=adapter)
         rows = [(prompt, seed) for prompt in prompts for seed in range(seeds)]
         images = loaded.generate(

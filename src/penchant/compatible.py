@@ -31,18 +31,17 @@ def _name(objective: Objective | type[Objective]) -> str:
 
 def problems(recipe: Recipe) -> list[tuple[str, str, str]]:
     """Every (field, problem, remedy) of a recipe; empty if its parts fit."""
-    objective, found = recipe.objective, []
-    for reason in reasons(objective, recipe.likelihood.density):
-        found.append(("objective", reason, "see `penchant check` for what fits."))
-    if recipe.feedback.ties in ("half", "keep") and objective.needs.scores == "order":
-        if not getattr(objective, "tie_credit", 0.0) and hasattr(objective, "tie_credit"):
-            found.append(
-                (
-                    "feedback.ties",
-                    f"ties are kept but {_name(objective)} would give them no loss.",
-                    "set objective.tie_credit to 0.5, or feedback.ties to 'drop'.",
-                )
+    objective, remedy = recipe.objective, "see `penchant check` for what fits."
+    found = [("objective", reason, remedy) for reason in reasons(objective, recipe.likelihood.density)]
+    # An objective without the option says itself what a tie means to it.
+    if recipe.feedback.ties in ("half", "keep") and getattr(objective, "tie_credit", None) == 0:
+        found.append(
+            (
+                "feedback.ties",
+                f"ties are kept but {_name(objective)} would give them no loss.",
+                "set objective.tie_credit to 0.5, or feedback.ties to 'drop'.",
             )
+        )
     if objective.needs.divergence and recipe.reference.cache:
         found.append(
             (

@@ -20,7 +20,7 @@ from penchant.evaluate import (
     write_report,
 )
 from penchant.evaluate.compare import Sheet, choose, judged, moved, pictures, requests, spread
-from penchant.evaluate.evidence import Role
+from penchant.evaluate.evidence import Captions, Role
 from penchant.recipe import Recipe, to_toml
 
 Say = Callable[[str], None]
@@ -73,7 +73,7 @@ class Judging:
         spec, sheets = self.recipe.evaluation, []
         assert spec is not None
         cache = SampleCache(self.cache / "samples")
-        kinds = (("seen", self.seen), ("held-out", self.held_out))
+        kinds: tuple[tuple[Captions, tuple[str, ...]], ...] = (("seen", self.seen), ("held-out", self.held_out))
         for kind, prompts in ((k, p) for k, p in kinds if p):
             rows, seeds = requests(prompts, spec.seeds)
             say(f"sampling {len(rows)} pictures of {len(prompts)} {kind} prompts")

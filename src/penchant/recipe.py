@@ -197,7 +197,9 @@ def from_toml(path: Path) -> Recipe:
     try:
         table = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"cannot be read: {error}", file=path, remedy="write it again with `penchant align`.") from error
+        raise RecipeError(
+            f"cannot be read: {error}", file=path, remedy="write it again with `penchant align`."
+        ) from error
     recipe = _build({k: v for k, v in table.items() if k != "versions"}, path)
     if not isinstance(recipe, Recipe):
         raise RecipeError(f"holds a {type(recipe).__name__}, no recipe.", file=path, field=_KIND)
@@ -209,7 +211,10 @@ def _class(name: Any, path: Path) -> type:
     try:
         if not module.startswith("penchant."):
             raise RecipeError(
-                f"'{name}' is no part of penchant.", file=path, field=_KIND, remedy="run the Python file that defines it."
+                f"'{name}' is no part of penchant.",
+                file=path,
+                field=_KIND,
+                remedy="run the Python file that defines it.",
             )
         return getattr(importlib.import_module(module), qualname)
     except (ImportError, AttributeError) as error:

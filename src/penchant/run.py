@@ -198,7 +198,9 @@ def _accelerator(recipe: Recipe, folder: Path) -> Any:
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     accelerator = Accelerator(
-        mixed_precision=recipe.train.precision, log_with=recipe.tracker, project_dir=str(folder) if recipe.tracker else None
+        mixed_precision=recipe.train.precision,
+        log_with=recipe.tracker,
+        project_dir=str(folder) if recipe.tracker else None,
     )
     if recipe.tracker:
         accelerator.init_trackers("penchant")

@@ -30,8 +30,8 @@ class CandidateBatch:
     """B prompts with K candidates each, encoded and ready for a model.
 
     `candidates` holds tensors [B, K, ...] (latents, tokens, micro-conditioning), `condition` tensors [B, ...] that all
-    candidates of a prompt share (text embeddings). `group_ids` key the counted randomness, `sample_ids` (content hashes)
-    the caches. A missing candidate is False in `mask_BK`; its tensors are padding.
+    candidates of a prompt share (text embeddings). `group_ids` key the counted randomness, `sample_ids` (content
+    hashes) the caches. A missing candidate is False in `mask_BK`; its tensors are padding.
     """
 
     group_ids: tuple[str, ...]
@@ -167,7 +167,7 @@ class ObjectiveOutput:
     `metrics` are detached scalars with the field's names (rewards/chosen, rewards/margins, rewards/accuracies, ...).
     """
 
-    loss_B: Float[Tensor, "B"]
+    loss_B: Float[Tensor, B]
     metrics: dict[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -177,7 +177,7 @@ class ObjectiveOutput:
 
 
 class Objective(ABC):
-    """A loss on log-probs and scores: a frozen dataclass of its constants, `needs`, and a call that fits on a screen."""
+    """A loss on log-probs and scores: a frozen dataclass of constants, `needs`, and a call that fits on a screen."""
 
     needs: ClassVar[Needs]
     cite: ClassVar[tuple[str, ...]] = ()

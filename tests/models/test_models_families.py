@@ -8,6 +8,7 @@ import pytest
 import torch
 from model_fixtures import RESOLUTION, rows, train_a_little
 
+import penchant
 from penchant.models.flux import unpack
 from penchant.models.images import frame
 from penchant.models.latents import posterior_noise
@@ -137,8 +138,6 @@ def test_guidance_of_one_asks_the_model_once_a_step(shared, family):
 def test_all_weights_survive_save_and_reload(load, tmp_path):
     from diffusers import DiffusionPipeline
 
-    import penchant
-
     model = load()
     train_a_little(model)
     model.save(tmp_path)
@@ -182,9 +181,9 @@ def _sampled(pipeline) -> torch.Tensor:
     ).images
 
 
-def test_a_new_adapter_changes_nothing_and_is_the_same_in_every_load(load, shared, pictures):
+def test_a_new_adapter_changes_nothing_and_is_the_same_in_every_load(folder, shared, pictures):
     base, torch_state = shared, torch.get_rng_state()
-    first, second = load(lora=4), load(lora=4)
+    first, second = (penchant.load(str(folder), resolution=RESOLUTION, lora=4) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert first.fingerprint() == second.fingerprint() != base.fingerprint()
     assert first.fingerprint(adapters=False) == base.fingerprint(adapters=False) == base.fingerprint()

@@ -42,9 +42,7 @@ def choose(prompts: Sequence[str], count: int, *, seed: int) -> tuple[str, ...]:
 def requests(prompts: Sequence[str], seeds: int) -> tuple[list[str], list[int]]:
     """The (prompt, seed) of every sample of a sheet; a prompt's seeds do not depend on the other prompts."""
     rows = [p for p in prompts for _ in range(seeds)]
-    keys = [
-        FIRST_SEED + int(generator(0, i, p, "sample").integers(2**31)) for p in prompts for i in range(seeds)
-    ]
+    keys = [FIRST_SEED + int(generator(0, i, p, "sample").integers(2**31)) for p in prompts for i in range(seeds)]
     return rows, keys
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from penchant.recipe import Recipe
 
 REFERENCES = {
-    "rafailov2023dpo": "Rafailov, Sharma, Mitchell, Ermon, Manning, Finn. Direct Preference Optimization: Your Language "
-    "Model is Secretly a Reward Model. NeurIPS 2023. arXiv:2305.18290",
+    "rafailov2023dpo": "Rafailov, Sharma, Mitchell, Ermon, Manning, Finn. Direct Preference Optimization: Your "
+    "Language Model is Secretly a Reward Model. NeurIPS 2023. arXiv:2305.18290",
     "wallace2024diffusiondpo": "Wallace, Dang, Rafailov, Zhou, Lou, Purushwalkam, Ermon, Xiong, Joty, Naik. Diffusion "
     "Model Alignment Using Direct Preference Optimization. CVPR 2024. arXiv:2311.12908",
     "liu2025videoalign": "Liu et al. Improving Video Generation with Human Feedback. 2025. arXiv:2501.13918",
-    "hong2024mapo": "Hong, Paul, Lee, Rasul, Thorne, Jeong. Margin-aware Preference Optimization for Aligning Diffusion "
-    "Models without Reference. 2024. arXiv:2406.06424",
+    "hong2024mapo": "Hong, Paul, Lee, Rasul, Thorne, Jeong. Margin-aware Preference Optimization for Aligning "
+    "Diffusion Models without Reference. 2024. arXiv:2406.06424",
     "chowdhury2024robustdpo": "Chowdhury, Kini, Natarajan. Provably Robust DPO: Aligning Language Models with Noisy "
     "Feedback. ICML 2024. arXiv:2403.00409",
     "azar2024ipo": "Azar, Guo, Piot, Munos, Rowland, Valko, Calandriello. A General Theoretical Paradigm to Understand "

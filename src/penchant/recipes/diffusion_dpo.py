@@ -53,7 +53,14 @@ def sd15() -> Recipe:
         objective=DPO(beta=5000.0),
         feedback=Preferences(path="pickapic_v2"),
         train=Training(
-            steps=2000, batch_size=2048, micro_batch=8, lr=2.048e-5, warmup=500, precision="bf16", flip=True, save_every=100
+            steps=2000,
+            batch_size=2048,
+            micro_batch=8,
+            lr=2.048e-5,
+            warmup=500,
+            precision="bf16",
+            flip=True,
+            save_every=100,
         ),
     )
 

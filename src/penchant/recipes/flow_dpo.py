@@ -23,9 +23,13 @@ def sd3() -> Recipe:
     """Stable Diffusion 3.5 medium on Pick-a-Pic-shaped pairs."""
     return Recipe(
         name="sd3-flow-dpo",
-        policy=Policy(path="stabilityai/stable-diffusion-3.5-medium", lora=32, lora_alpha=64.0, resolution=512, dtype="bfloat16"),
+        policy=Policy(
+            path="stabilityai/stable-diffusion-3.5-medium", lora=32, lora_alpha=64.0, resolution=512, dtype="bfloat16"
+        ),
         likelihood=FlowMatching(time="logit_normal", grid=1000),
         objective=DPO(beta=100.0, pairing="best_worst"),
         feedback=Preferences(path="pickapic_v2"),
-        train=Training(steps=1000, batch_size=64, micro_batch=8, lr=3e-4, weight_decay=1e-4, precision="bf16", save_every=100),
+        train=Training(
+            steps=1000, batch_size=64, micro_batch=8, lr=3e-4, weight_decay=1e-4, precision="bf16", save_every=100
+        ),
     )

@@ -48,7 +48,5 @@ def sdxl() -> Recipe:
         likelihood=Diffusion(),
         objective=MaPO.code(),
         feedback=Preferences(path="pick-style-cartoon"),
-        train=Training(
-            steps=2000, batch_size=16, micro_batch=8, lr=1e-5, precision="bf16", flip=True, save_every=200
-        ),
+        train=Training(steps=2000, batch_size=16, micro_batch=8, lr=1e-5, precision="bf16", flip=True, save_every=200),
     )

@@ -1,7 +1,7 @@
 """Checkpoints that are whole or absent: written aside, hashed, fsynced, renamed. safetensors and JSON only.
 
-A folder `step-00000120/` holds `tensors.safetensors`, `state.json` and `manifest.json` (sizes and sha256 of both). It is
-written as `.step-00000120.partial` and renamed when complete, so a killed save is never seen. Loading verifies; a
+A folder `step-00000120/` holds `tensors.safetensors`, `state.json` and `manifest.json` (sizes and sha256 of both). It
+is written as `.step-00000120.partial` and renamed when complete, so a killed save is never seen. Loading verifies; a
 damaged folder is reported and the next older one taken.
 """
 
@@ -76,7 +76,7 @@ def load_latest(folder: Path) -> tuple[Checkpoint, list[str]] | None:
     Raises:
         CheckpointError: checkpoints exist but none of them is whole.
     """
-    damaged = []
+    damaged: list[str] = []
     for candidate in _folders(folder):
         try:
             return load(candidate), damaged

@@ -78,7 +78,9 @@ class Encoder:
 
     def prepare(self, groups: Sequence[ScoredGroup], progress: Callable[[int, int], None] | None = None) -> int:
         """Encodes whatever the cache lacks, a few at a time; returns how many pictures and prompts were encoded."""
-        pictures = {self._picture_key(c, f): (c, f) for g in groups for f in [self.flipped(g)] for c in g.group.candidates}
+        pictures = {
+            self._picture_key(c, f): (c, f) for g in groups for f in [self.flipped(g)] for c in g.group.candidates
+        }
         prompts = {self._prompt_key(g.group.prompt): g.group.prompt for g in groups}
         todo_pictures = [key for key in pictures if self.cache.get(key) is None]
         todo_prompts = [key for key in prompts if self.cache.get(key) is None]

@@ -57,7 +57,7 @@ class Loop:
         self, recipe: Recipe, model: Any, reference: ReferenceModel | None, data: Data, folder: Path, accelerator: Any
     ) -> None:
         self.recipe, self.model, self.data, self.folder, self.accelerator = recipe, model, data, folder, accelerator
-        self.parameters = [p for p in model.trainable_parameters()]
+        self.parameters = list(model.trainable_parameters())
         if not self.parameters:
             raise RecipeError("nothing in the policy trains.", field="policy", remedy="give it a LoRA rank, or none.")
         model.module, self.optimiser = accelerator.prepare(model.module, optimiser(self.parameters, recipe.train))

@@ -56,9 +56,7 @@ class Scorer:
     def _reference_log_prob(self, batch: CandidateBatch, draw: Draw, *, keep_output: bool = False) -> LogProbs:
         assert self.reference is not None
         with self.accelerator.autocast():
-            return self.reference.log_prob(
-                self.recipe.likelihood, self.model, batch, draw, keep_output=keep_output
-            )
+            return self.reference.log_prob(self.recipe.likelihood, self.model, batch, draw, keep_output=keep_output)
 
     def inputs(self, batch: CandidateBatch, draw: Draw, policy: LogProbs) -> ObjectiveInputs:
         """What the objective reads, given the policy's log-probs."""

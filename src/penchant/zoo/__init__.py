@@ -30,7 +30,9 @@ def path(name: str) -> Path:
         raise ModelError(f"the zoo has no '{name}'.", field="zoo", remedy=nearest(name, list(CONTENTS)))
     found = _ROOT / CONTENTS[name]
     if not found.exists():
-        raise ModelError("was not installed.", file=found, remedy="install penchant again, or run `penchant pretrain emoji`.")
+        raise ModelError(
+            "was not installed.", file=found, remedy="install penchant again, or run `penchant pretrain emoji`."
+        )
     return found
 
 

@@ -23,9 +23,7 @@ def _group(row: Row, layout: str) -> Group:
         prompt=prompt,
         candidates=candidates,
         judgements=(
-            Judgement(
-                kind="pair", values=values, annotator=annotator(row.values.get("user_id")), source=_source(row)
-            ),
+            Judgement(kind="pair", values=values, annotator=annotator(row.values.get("user_id")), source=_source(row)),
         ),
         split=row.split,
         provenance=row.provenance(layout),

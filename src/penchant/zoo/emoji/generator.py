@@ -200,7 +200,9 @@ def train_autoencoder(model: Any, pixels: Tensor, budget: Budget, device: str, *
         rate.step()
         ema.update()
         if step % 200 == 0:
-            print(f"autoencoder round {turn} step {step} loss {loss.item():.4f} {time.time() - started:.0f}s", flush=True)
+            print(
+                f"autoencoder round {turn} step {step} loss {loss.item():.4f} {time.time() - started:.0f}s", flush=True
+            )
     ema.apply()
     model.eval()
 
@@ -353,7 +355,7 @@ def train(pictures: Sequence[Picture], folder: Path, budget: Budget, device: str
     started = time.time()
     model = train_unet(latents * scale, _token_table(words, known, device), text, folder, budget, device)
     seconds["unet"] = time.time() - started
-    pipeline = StableDiffusionPipeline(
+    pipeline: Any = StableDiffusionPipeline(
         vae=vae,
         text_encoder=text,
         tokenizer=words,

@@ -57,9 +57,7 @@ def labeller(vocabulary: int) -> Any:
         "image_size": 48,
         "patch_size": 8,
     }
-    return CLIPModel(
-        CLIPConfig(text_config=_text_settings(vocabulary), vision_config=vision, projection_dim=DIMENSION)
-    )
+    return CLIPModel(CLIPConfig(text_config=_text_settings(vocabulary), vision_config=vision, projection_dim=DIMENSION))
 
 
 def judge(vocabulary: int) -> Any:
@@ -194,7 +192,12 @@ def _train_style(
     model = style_classifier().to(pixels.device)
     known = style[rows]
     seconds = _train(
-        model, lambda images, index: F.cross_entropy(model(images).logits.float(), known[index]), pixels[rows], steps, 64, 13
+        model,
+        lambda images, index: F.cross_entropy(model(images).logits.float(), known[index]),
+        pixels[rows],
+        steps,
+        64,
+        13,
     )
     with torch.no_grad():
         guess = torch.cat([model(as_float(c)).logits.argmax(-1) for c in pixels[test_rows].split(256)])

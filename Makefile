@@ -1,0 +1,44 @@
+# Every target makes and uses .venv; nothing needs an activated shell.
+PYTHON ?= python3
+BIN := .venv/bin
+METHOD ?= mapo
+# Two waiting OpenMP threads cost more than they save when cores are few.
+export OMP_WAIT_POLICY ?= passive
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: quickstart test lint reproduce bench mutants clean
+
+quickstart: .venv/installed
+	$(BIN)/penchant align diffusion-dpo --out runs/quickstart
+	@echo "Open runs/quickstart/report.html"
+
+test: .venv/developer
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: .venv/developer
+	$(BIN)/ruff check src tests benchmarks reproduce
+	$(BIN)/ruff format --check src tests benchmarks reproduce
+	$(BIN)/mypy
+
+reproduce: .venv/installed
+	$(BIN)/python reproduce/$(METHOD).py
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/step_cost.py
+
+mutants: .venv/developer
+	$(BIN)/python benchmarks/mutants.py
+
+# torch alone and first: its CPU build satisfies everything that follows.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/developer: .venv/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv runs build dist
