@@ -193,8 +193,8 @@ def doctor(words: Sequence[str]) -> int:
             images: decode at most so many pictures.
             limit: read at most so many rows.
         """
+        from penchant.assets import resolve
         from penchant.feedback import doctor as diagnose
-        from penchant.zoo import resolve
 
         diagnosis = diagnose(resolve(data), images=images, limit=limit)
         print(diagnosis.to_json() if json else str(diagnosis))

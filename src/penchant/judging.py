@@ -102,6 +102,19 @@ class Judging:
             recipe_toml=to_toml(self.recipe),
         )
 
+    def _scores(self, base: list[Sheet], policy: list[Sheet]) -> dict[str, Any]:
+        """Every score [P][S] by captions, judge and side: what any other statistic can be made from."""
+        return {
+            b.captions: {
+                judge.name: {
+                    side: judge.score(sheet.rows(), sheet.images)[:, 0].reshape(len(b.prompts), b.seeds).tolist()
+                    for side, sheet in (("base", b), ("policy", p))
+                }
+                for judge, _ in self.judges.values()
+            }
+            for b, p in zip(base, policy, strict=True)
+        }
+
     def report(
         self, base: list[Sheet], policy: list[Sheet], reading: Any, watch: Any, outcome: Any, folder: Path, say: Say
     ) -> Path:
@@ -112,6 +125,7 @@ class Judging:
         result = self.result(base, policy, folder, watch.timing(outcome.pairs_per_second))
         rows = [asdict(row) for row in result.evidence]
         (folder / "evaluation.json").write_text(json.dumps(rows, indent=1))
+        (folder / "scores.json").write_text(json.dumps(self._scores(base, policy)))
         for row in rows:
             say(sentence(row))
         exhibits = [
@@ -144,7 +158,7 @@ def sentence(row: Mapping[str, Any]) -> str:
 
 
 def _lines(address: str) -> list[str]:
-    from penchant.zoo import resolve
+    from penchant.assets import resolve
 
     if address == "feedback":
         return []

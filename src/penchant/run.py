@@ -56,6 +56,16 @@ class FixedFeedback:
         """The groups at `indices`."""
         return self.encoder.batch([self.groups[i] for i in indices])
 
+    def before_step(self, step: int, model: Any) -> None:
+        """The groups are what they are."""
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Nothing: which groups a step sees follows from the step."""
+        return {}, {}
+
+    def restore(self, tensors: Any, state: Any) -> None:
+        """Nothing was kept."""
+
 
 def align(recipe: Recipe, *, resume: bool = False, say: Say = print) -> Run:
     """Aligns the recipe's policy with its feedback, saves it, and finds out whether it is better.
@@ -209,8 +219,8 @@ def _accelerator(recipe: Recipe, folder: Path) -> Any:
 
 def _feedback(recipe: Recipe, folder: Path, say: Say) -> tuple[Any, Any]:
     """The groups to train on, and the reading report beside what selection left out."""
+    from penchant.assets import resolve
     from penchant.feedback import read, select
-    from penchant.zoo import resolve
 
     spec = recipe.feedback
     feedback = read(resolve(spec.path), layout=spec.layout, limit=spec.limit, max_bad=spec.max_bad)

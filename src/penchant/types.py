@@ -26,12 +26,46 @@ Density = Literal["exact", "bound", "path"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class LogProbs:
+    """Log-probabilities of B x K samples in T steps.
+
+    `output` keeps what the model predicted (noise, velocity, logits) when an objective needs a divergence from the
+    reference; otherwise it is None.
+    """
+
+    step_BKT: Float[Tensor, "B K T"]
+    mask_BKT: Bool[Tensor, "B K T"]
+    density: Density
+    output: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> LogProbs:
+        """The same log-probs on `device`; a kept output stays behind."""
+        return replace(self, step_BKT=self.step_BKT.to(device), mask_BKT=self.mask_BKT.to(device), output=None)
+
+    def per_step(self) -> Float[Tensor, "B K T"]:
+        """Log-probs by step, zero where masked."""
+        return torch.where(self.mask_BKT, self.step_BKT, torch.zeros_like(self.step_BKT))
+
+    def total(self) -> Float[Tensor, "B K"]:
+        """Log-prob of each sample: the sum over T; for a bound the mean over the T independent draws."""
+        summed_BK = self.per_step().sum(-1)
+        if self.density == "bound":
+            return summed_BK / self.mask_BKT.sum(-1).clamp(min=1)
+        return summed_BK
+
+    def mean(self) -> Float[Tensor, "B K"]:
+        """Length-normalised log-prob: the mean over unmasked steps."""
+        return self.per_step().sum(-1) / self.mask_BKT.sum(-1).clamp(min=1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class CandidateBatch:
     """B prompts with K candidates each, encoded and ready for a model.
 
     `candidates` holds tensors [B, K, ...] (latents, tokens, micro-conditioning), `condition` tensors [B, ...] that all
     candidates of a prompt share (text embeddings). `group_ids` key the counted randomness, `sample_ids` (content
-    hashes) the caches. A missing candidate is False in `mask_BK`; its tensors are padding.
+    hashes) the caches. A missing candidate is False in `mask_BK`; its tensors are padding. `behavior` holds
+    the log-probs at which the policy itself drew the candidates, when it did.
     """
 
     group_ids: tuple[str, ...]
@@ -41,6 +75,7 @@ class CandidateBatch:
     condition: Mapping[str, Tensor]
     scores_BK: Float[Tensor, "B K"]
     mask_BK: Bool[Tensor, "B K"]
+    behavior: LogProbs | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -55,6 +90,7 @@ class CandidateBatch:
             condition={k: v.to(device) for k, v in self.condition.items()},
             scores_BK=self.scores_BK.to(device),
             mask_BK=self.mask_BK.to(device),
+            behavior=None if self.behavior is None else self.behavior.to(device),
         )
 
     def only_candidate(self, k: int) -> CandidateBatch:
@@ -65,6 +101,7 @@ class CandidateBatch:
             candidates={name: v[:, k : k + 1] for name, v in self.candidates.items()},
             scores_BK=self.scores_BK[:, k : k + 1],
             mask_BK=self.mask_BK[:, k : k + 1],
+            behavior=None,
         )
 
     def mismatched(self) -> CandidateBatch:
@@ -77,6 +114,7 @@ class CandidateBatch:
             candidates={name: v[index] for name, v in self.candidates.items()},
             scores_BK=self.scores_BK[index],
             mask_BK=self.mask_BK[index],
+            behavior=None,
         )
 
 
@@ -101,35 +139,6 @@ class Draw:
             time_BKT=None if self.time_BKT is None else self.time_BKT[:, k : k + 1],
             noise_BKT=None if self.noise_BKT is None else self.noise_BKT[:, k : k + 1],
         )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LogProbs:
-    """Log-probabilities of B x K samples in T steps.
-
-    `output` keeps what the model predicted (noise, velocity, logits) when an objective needs a divergence from the
-    reference; otherwise it is None.
-    """
-
-    step_BKT: Float[Tensor, "B K T"]
-    mask_BKT: Bool[Tensor, "B K T"]
-    density: Density
-    output: Tensor | None = None
-
-    def per_step(self) -> Float[Tensor, "B K T"]:
-        """Log-probs by step, zero where masked."""
-        return torch.where(self.mask_BKT, self.step_BKT, torch.zeros_like(self.step_BKT))
-
-    def total(self) -> Float[Tensor, "B K"]:
-        """Log-prob of each sample: the sum over T; for a bound the mean over the T independent draws."""
-        summed_BK = self.per_step().sum(-1)
-        if self.density == "bound":
-            return summed_BK / self.mask_BKT.sum(-1).clamp(min=1)
-        return summed_BK
-
-    def mean(self) -> Float[Tensor, "B K"]:
-        """Length-normalised log-prob: the mean over unmasked steps."""
-        return self.per_step().sum(-1) / self.mask_BKT.sum(-1).clamp(min=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -112,9 +112,9 @@ def test_another_vae_can_be_put_in(folders, sd15):
 
 
 def test_zoo_names_are_resolved_by_the_zoo(sd15, monkeypatch):
-    from penchant import zoo
+    from penchant import assets
 
-    monkeypatch.setattr(zoo, "path", lambda name: {"tiny": sd15}[name], raising=False)
+    monkeypatch.setattr(assets, "path", lambda name: {"tiny": sd15}[name])
     assert penchant.load("zoo:tiny").prediction == "epsilon"
 
 

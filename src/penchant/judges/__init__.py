@@ -20,7 +20,7 @@ def load(address: str) -> Judge:
     place, _, label = address.partition("#")
     folder, name = Path(place), Path(place).name
     if place.startswith("zoo:"):
-        from penchant.zoo import path
+        from penchant.assets import path
 
         name = place.removeprefix("zoo:")
         folder = path(name)

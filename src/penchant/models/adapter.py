@@ -20,6 +20,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from penchant.errors import ModelError
+from penchant.feedback.groups import Candidate
+from penchant.feedback.media import decode_image
 from penchant.models import lora
 from penchant.models.fingerprint import base_weights, fingerprint
 from penchant.models.images import Framing, frame
@@ -155,6 +157,25 @@ class ImageModel(Denoiser):
         parts = {k: v for k, v in self.pipeline.components.items() if isinstance(v, nn.Module) and k != self.component}
         named = chain.from_iterable(((f"{k}.{n}", t) for n, t in v.state_dict().items()) for k, v in parts.items())
         return fingerprint(named, type(self).__name__, self.resolution)
+
+    def encode_candidates(
+        self, candidates: Sequence[Candidate], *, flips: Sequence[bool], seed: int
+    ) -> list[dict[str, Tensor]]:
+        """What a batch holds of each candidate: latents and micro-conditioning, on the CPU.
+
+        Raises:
+            ModelError: a candidate is text.
+            MediaError: a picture cannot be decoded.
+        """
+        if texts := [c.id[:12] for c in candidates if c.media is None]:
+            raise ModelError(
+                f"candidate {texts[0]} is text, and {type(self).__name__} learns from pictures.",
+                field="feedback.path",
+                remedy="use feedback on pictures, or a language model.",
+            )
+        images = [decode_image(c.media.bytes())[0] for c in candidates if c.media is not None]
+        encoded = self.encode_images(images, ids=[c.id for c in candidates], flips=flips, seed=seed)
+        return [{name: value[i].cpu() for name, value in encoded.items()} for i in range(len(candidates))]
 
     @torch.no_grad()
     def encode_images(

@@ -29,9 +29,9 @@ def locate(path: str) -> str:
         ModelError: it is none of the three.
     """
     if path.startswith("zoo:"):
-        from penchant import zoo
+        from penchant.assets import resolve
 
-        return str(zoo.path(path.removeprefix("zoo:")))  # type: ignore[attr-defined]
+        return resolve(path)
     folder = Path(path).expanduser()
     if folder.is_dir():
         return str(folder)

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from penchant.errors import RecipeError
 from penchant.feedback.groups import Candidate
-from penchant.feedback.media import decode_image
 from penchant.feedback.views import ScoredGroup
 from penchant.likelihoods.randomness import generator
 from penchant.types import CandidateBatch
@@ -77,16 +76,19 @@ class Encoder:
         return self.flip and bool(generator(self.seed, 0, group.group.id, "flip").integers(2))
 
     def prepare(self, groups: Sequence[ScoredGroup], progress: Callable[[int, int], None] | None = None) -> int:
-        """Encodes whatever the cache lacks, a few at a time; returns how many pictures and prompts were encoded."""
-        pictures = {
-            self._picture_key(c, f): (c, f) for g in groups for f in [self.flipped(g)] for c in g.group.candidates
+        """Encodes whatever the cache lacks, a few at a time; returns how many candidates and prompts were encoded."""
+        wanted = {
+            self._candidate_key(c, flip): (c, flip)
+            for g in groups
+            for flip in [self.flipped(g)]
+            for c in g.group.candidates
         }
         prompts = {self._prompt_key(g.group.prompt): g.group.prompt for g in groups}
-        todo_pictures = [key for key in pictures if self.cache.get(key) is None]
+        todo_candidates = [key for key in wanted if self.cache.get(key) is None]
         todo_prompts = [key for key in prompts if self.cache.get(key) is None]
-        total, done = len(todo_pictures) + len(todo_prompts), 0
-        for keys, encode in ((todo_pictures, self._encode_pictures), (todo_prompts, self._encode_prompts)):
-            source: Mapping[str, Any] = pictures if keys is todo_pictures else prompts
+        total, done = len(todo_candidates) + len(todo_prompts), 0
+        for keys, encode in ((todo_candidates, self._encode_candidates), (todo_prompts, self._encode_prompts)):
+            source: Mapping[str, Any] = wanted if keys is todo_candidates else prompts
             for start in range(0, len(keys), 32):
                 chunk = keys[start : start + 32]
                 self.cache.put(zip(chunk, encode([source[key] for key in chunk]), strict=True))
@@ -109,22 +111,22 @@ class Encoder:
             group_ids=tuple(g.group.id for g in groups),
             sample_ids=tuple(self._sample_ids(g, width) for g in groups),
             prompts=tuple(g.group.prompt for g in groups),
-            candidates={name: torch.stack([row[name] for row in rows]) for name in rows[0]},
-            condition={name: torch.stack([p[name] for p in prompts]) for name in prompts[0]},
+            candidates={name: _stack([row[name] for row in rows]) for name in rows[0]},
+            condition={name: _stack([p[name] for p in prompts]) for name in prompts[0]},
             scores_BK=scores,
             mask_BK=mask,
         )
 
     def _sample_ids(self, group: ScoredGroup, width: int) -> tuple[str, ...]:
         # What was encoded, mirrored or not: the reference cache trusts these names.
-        ids = [self._picture_key(c, self.flipped(group)) for c in group.group.candidates]
+        ids = [self._candidate_key(c, self.flipped(group)) for c in group.group.candidates]
         return tuple(ids + [""] * (width - len(ids)))
 
     def _candidates(self, group: ScoredGroup, width: int) -> dict[str, Tensor]:
         flip = self.flipped(group)
-        rows = [self._cached(self._picture_key(c, flip)) for c in group.group.candidates]
+        rows = [self._cached(self._candidate_key(c, flip)) for c in group.group.candidates]
         rows += [rows[0]] * (width - len(rows))
-        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        return {name: _stack([row[name] for row in rows]) for name in rows[0]}
 
     def _cached(self, key: str) -> Tensors:
         found = self.cache.get(key)
@@ -132,28 +134,27 @@ class Encoder:
             raise RecipeError("an encoding is missing from the cache.", remedy="run `prepare` on these groups first.")
         return found
 
-    def _picture_key(self, candidate: Candidate, flip: bool) -> str:
-        return _key("picture", self.name, candidate.id, flip, self.seed)
+    def _candidate_key(self, candidate: Candidate, flip: bool) -> str:
+        return _key("candidate", self.name, candidate.id, flip, self.seed)
 
     def _prompt_key(self, prompt: str) -> str:
         return _key("prompt", self.name, prompt)
 
-    def _encode_pictures(self, items: Sequence[tuple[Candidate, bool]]) -> list[Tensors]:
-        images = []
-        for candidate, _ in items:
-            if candidate.media is None:
-                raise RecipeError(
-                    f"candidate {candidate.id[:12]} is text, and {type(self.model).__name__} learns from pictures.",
-                    field="feedback.path",
-                    remedy="use feedback on pictures, or a language model.",
-                )
-            images.append(decode_image(candidate.media.bytes())[0])
-        ids, flips = [c.id for c, _ in items], [flip for _, flip in items]
-        encoded = self.model.encode_images(images, ids=ids, flips=flips, seed=self.seed)
-        return _rows(encoded, len(items))
+    def _encode_candidates(self, items: Sequence[tuple[Candidate, bool]]) -> list[Tensors]:
+        candidates, flips = [c for c, _ in items], [flip for _, flip in items]
+        return list(self.model.encode_candidates(candidates, flips=flips, seed=self.seed))
 
     def _encode_prompts(self, prompts: Sequence[str]) -> list[Tensors]:
         return _rows(self.model.encode_prompts(prompts), len(prompts))
+
+
+def _stack(tensors: Sequence[Tensor]) -> Tensor:
+    """Stacked, shorter ones (texts) padded with zeros at the end of every axis."""
+    shape = [max(sizes) for sizes in zip(*(t.shape for t in tensors), strict=True)]
+    out = tensors[0].new_zeros((len(tensors), *shape))
+    for row, tensor in zip(out, tensors, strict=True):
+        row[tuple(slice(size) for size in tensor.shape)] = tensor
+    return out
 
 
 def _rows(tensors: Tensors, count: int) -> list[Tensors]:

@@ -6,6 +6,7 @@ anything, so a run that was killed and resumed ends with the same bits as one th
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -29,10 +30,19 @@ from penchant.types import CandidateBatch
 
 
 class Data(Protocol):
-    """Where the loop gets its groups: a fixed set of feedback now, rollouts of the policy in online methods."""
+    """Where the loop gets its groups: a fixed set of feedback, or rollouts of the policy itself."""
 
     def __len__(self) -> int:
         """Number of groups of an epoch."""
+
+    def before_step(self, step: int, model: Any) -> None:
+        """Called before every step; rollouts sample and judge new groups here, a fixed set does nothing."""
+
+    def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
+        """What a checkpoint must keep to go on exactly: tensors, and JSON."""
+
+    def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Takes back what `state` gave."""
 
     def batch(self, indices: Sequence[int]) -> CandidateBatch:
         """The groups at `indices`, encoded."""
@@ -47,6 +57,7 @@ class Outcome:
     seconds: float
     cpu_seconds: float
     pairs_per_second: float
+    peak_bytes: float
     skipped: int
 
 
@@ -71,6 +82,7 @@ class Loop:
     def take_step(self) -> dict[str, float]:
         """Trains on the groups of the current step; returns their mean metrics."""
         train, accelerator = self.recipe.train, self.accelerator
+        self.data.before_step(self.step, self.model)
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.step * 1_009 + accelerator.process_index)
         turns = visits(seed=self.recipe.seed, step=self.step, batch_size=train.batch_size, count=len(self.data))
         mine = turns[accelerator.process_index :: accelerator.num_processes]
@@ -146,6 +158,7 @@ class Loop:
             seconds=seconds,
             cpu_seconds=time.process_time() - cpu,
             pairs_per_second=(self.step - first) * train.batch_size / max(seconds, 1e-9),
+            peak_bytes=float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024),
             skipped=self.guard.skipped,
         )
 
@@ -163,6 +176,8 @@ class Loop:
                         tensors[f"optimiser.{i}.{name}"] = value
                     else:
                         state["slots"][f"{i}.{name}"] = value
+            kept, state["data"] = self.data.state()
+            tensors |= {f"data.{name}": value for name, value in kept.items()}
             if self.ema is not None:
                 tensors |= {f"ema.{i}": t for i, t in enumerate(self.ema.shadow)}
                 state["ema_updates"] = self.ema.updates
@@ -199,6 +214,8 @@ class Loop:
             self.ema.updates = int(saved.state["ema_updates"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(saved.state["scaler"])
+        kept = {k.removeprefix("data."): v for k, v in saved.tensors.items() if k.startswith("data.")}
+        self.data.restore(kept, saved.state["data"])
         self.step, self.guard.skipped = saved.step, int(saved.state["skipped"])
         say(f"resumed at step {self.step}")
         return True

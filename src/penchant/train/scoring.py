@@ -74,6 +74,7 @@ class Scorer:
         return ObjectiveInputs(
             policy=policy,
             reference=reference,
+            behavior=batch.behavior,
             mismatched=mismatched,
             divergence_BK=divergence_BK,
             scores_BK=batch.scores_BK,

@@ -1,0 +1,39 @@
+"""`zoo:NAME`: where the small models and data that penchant ships lie. `zoo/` makes them; everybody may load them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from penchant.errors import ModelError, nearest
+
+_ROOT = Path(__file__).parent / "zoo" / "shipped"
+
+# Name -> folder or file; each family has a card, README.md, in its folder.
+CONTENTS = {
+    "emoji": "emoji/pipeline",
+    "emoji/labeller": "emoji/labeller",
+    "emoji/judge": "emoji/judge",
+    "emoji/style": "emoji/style",
+    "emoji/samples": "emoji/samples.parquet",
+    "emoji/artists": "emoji/artists.parquet",
+    "emoji/prompts": "emoji/prompts.txt",
+}
+
+
+def path(name: str) -> Path:
+    """Where the shipped model or data set `name` lies.
+
+    Raises:
+        ModelError: there is none of that name, or the installation lacks it.
+    """
+    if name not in CONTENTS:
+        raise ModelError(f"the zoo has no '{name}'.", field="zoo", remedy=nearest(name, list(CONTENTS)))
+    found = _ROOT / CONTENTS[name]
+    if not found.exists():
+        raise ModelError("was not installed.", file=found, remedy="install penchant again.")
+    return found
+
+
+def resolve(address: str) -> str:
+    """`zoo:NAME` as a path, any other address unchanged."""
+    return str(path(address.removeprefix("zoo:"))) if address.startswith("zoo:") else address
