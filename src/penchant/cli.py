@@ -12,7 +12,7 @@ from penchant.errors import PenchantError, RecipeError, nearest
 HELP = """\
 penchant aligns generative models to what people prefer.
 
-  penchant align RECIPE [--resume] [--lr 1e-6 --policy.path ... ]   train a policy on feedback and judge it
+  penchant align RECIPE [objective:NAME] [--resume] [--lr 1e-6 ...] train a policy on feedback and judge it
   penchant recipes                                                 every recipe, one line each
   penchant check RECIPE [objective:NAME] [likelihood:NAME]         do these parts fit together, and if not, why
   penchant cite RECIPE                                             the references of exactly what it runs
@@ -86,6 +86,35 @@ def find_recipe(address: str) -> Any:
     return find(address)
 
 
+def _swap(recipe: Any, parts: Sequence[str]) -> Any:
+    """The recipe with `objective:NAME` or `likelihood:NAME` put in place."""
+    from dataclasses import replace
+
+    from penchant.likelihoods import LIKELIHOODS
+    from penchant.objectives import OBJECTIVES
+
+    tables: dict[str, dict[str, Any]] = {"objective": OBJECTIVES, "likelihood": LIKELIHOODS}
+    for part in parts:
+        kind, _, name = part.partition(":")
+        word = name.replace("-", "_")
+        if kind not in tables:
+            raise RecipeError(f"'{part}' names no part.", remedy="use objective:NAME or likelihood:NAME.")
+        if word not in tables[kind]:
+            raise RecipeError(f"there is no {kind} '{name}'.", remedy=nearest(word, list(tables[kind])))
+        recipe = replace(recipe, **{kind: tables[kind][word]()})
+    return recipe
+
+
+def _quiet_libraries() -> None:
+    """Our own lines say how far a run is; the bars of the libraries would bury them."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
+        library.utils.logging.set_verbosity_error()
+
+
 def _override(recipe: Any, words: Sequence[str], name: str) -> Any:
     import tyro
 
@@ -97,14 +126,16 @@ def _override(recipe: Any, words: Sequence[str], name: str) -> Any:
 
 
 def align(words: Sequence[str]) -> int:
-    """`penchant align RECIPE [--resume] [overrides]`."""
+    """`penchant align RECIPE [objective:NAME] [--resume] [overrides]`."""
     if not words or words[0].startswith("-"):
         print("usage: penchant align RECIPE [--resume] [OPTIONS]; `penchant align mapo --help` lists the options")
         return 0 if words and words[0] in ("-h", "--help") else 2
     from dataclasses import replace
 
     address, rest = words[0], [w for w in words[1:] if w != "--resume"]
-    recipe = _override(find_recipe(address), rest, address)
+    parts = [w for w in rest if w.startswith(("objective:", "likelihood:"))]
+    recipe = _swap(find_recipe(address), parts)
+    recipe = _override(recipe, [w for w in rest if w not in parts], address)
     path = Path(address)
     if recipe.out is None and (path / "recipe.toml").exists():
         recipe = replace(recipe, out=str(path))
@@ -112,6 +143,7 @@ def align(words: Sequence[str]) -> int:
         recipe = replace(recipe, out=str(path.parent))
     from penchant.run import align as run_recipe
 
+    _quiet_libraries()
     run = run_recipe(recipe, resume="--resume" in words)
     return 0 if run.outcome.stopped_by is None else 128 + int(run.outcome.stopped_by)
 
@@ -143,21 +175,7 @@ def check(words: Sequence[str]) -> int:
             recipe: name, recipe.toml or file.py:function.
             parts: `objective:NAME` or `likelihood:NAME` to put in place.
         """
-        from dataclasses import replace
-
-        from penchant.likelihoods import LIKELIHOODS
-        from penchant.objectives import OBJECTIVES
-
-        found = find_recipe(recipe)
-        tables: dict[str, dict[str, Any]] = {"objective": OBJECTIVES, "likelihood": LIKELIHOODS}
-        for part in parts:
-            kind, _, name = part.partition(":")
-            if kind not in tables:
-                raise RecipeError(f"'{part}' names no part.", remedy="use objective:NAME or likelihood:NAME.")
-            word = name.replace("-", "_")
-            if word not in tables[kind]:
-                raise RecipeError(f"there is no {kind} '{name}'.", remedy=nearest(word, list(tables[kind])))
-            found = replace(found, **{kind: tables[kind][word]()})
+        found = _swap(find_recipe(recipe), parts)
         print(f"{type(found.objective).__name__} on {type(found.likelihood).__name__}: fits.")
         return 0
 
@@ -229,6 +247,7 @@ def sample(words: Sequence[str]) -> int:
         from penchant.evaluate import Sample, contact_sheet, save_samples
         from penchant.models import load
 
+        _quiet_libraries()
         if not prompts:
             raise RecipeError(
                 "there is no prompt.", field="prompts", remedy='e.g. penchant sample zoo:emoji "red heart".'
@@ -258,6 +277,7 @@ def evaluate(words: Sequence[str]) -> int:
         """
         from penchant.run import evaluate as judge_run
 
+        _quiet_libraries()
         judge_run(find_recipe(str(run)), run)
         return 0
 

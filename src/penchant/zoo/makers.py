@@ -35,15 +35,17 @@ def emoji(out: Path, device: str) -> None:
         print(f"{data.build(pictures_path, out / 'downloads')} pictures", flush=True)
     pictures = data.load(pictures_path)
     made: dict[str, object] = {}
-    if not (out / "pipeline" / "model_index.json").exists():
-        made["generator"] = generator.train(pictures, out / "pipeline", generator.Budget(), device)
     if not (out / "style" / "config.json").exists():
         made["scorers"] = scorers.train(pictures, generator.vocabulary(pictures), out, steps=600, device=device)
-    captions = sorted({p.caption for p in pictures if p.split == "train"})
-    prompts = sorted({p.caption for p in pictures if p.split == "validation"})
+    if not (out / "pipeline" / "model_index.json").exists():
+        budget = generator.Budget()
+        made["generator"] = generator.train(pictures, out / "pipeline", budget, device, labeller=out / "labeller")
+    shown = [p for p in pictures if generator.drawn(p)]
+    captions = sorted({p.caption for p in shown if p.split == "train"})
+    prompts = sorted({p.caption for p in shown if p.split == "validation"})
     (out / "prompts.txt").write_text("\n".join(prompts) + "\n")
     if not (out / "artists.parquet").exists():
-        made["artists"] = feedback.write(feedback.artist_pairs(pictures), out / "artists.parquet")
+        made["artists"] = feedback.write(feedback.artist_pairs(shown), out / "artists.parquet")
     if not (out / "samples.parquet").exists():
         from penchant.judges import load as load_judge
         from penchant.models import load as load_model
