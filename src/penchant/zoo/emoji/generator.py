@@ -279,7 +279,8 @@ def _noise_loss(model: Any, text: Any, alphas: Tensor, x0: Tensor, ids: Tensor, 
 def train_unet(latents: Tensor, tokens: Tensor, text: Any, folder: Path, budget: Budget, device: str) -> Any:
     """Trains UNet and text encoder together on scaled latents [V, N, 4, 12, 12]: caption dropout 0.1, the style phrase
     on half of the rest. Returns the averaged UNet. `folder/run.safetensors` lets an interrupted run go on, exactly:
-    every step draws from a generator of its own. `folder/warm.safetensors`, if it is there, holds weights to start from."""
+    every step draws from a generator of its own. `folder/warm.safetensors`, if it is there, holds weights to start
+    from."""
     torch.manual_seed(budget.seed + 1)
     model = unet()
     if (folder / "warm.safetensors").exists():
@@ -336,7 +337,8 @@ def train(
 ) -> dict[str, float]:
     """Trains all parts on the pictures of the train and validation splits and saves the pipeline; returns seconds.
 
-    `labeller` is the folder of the scorer whose text tower the text encoder starts from. A finished autoencoder in `folder` is reused, so that an interrupted rebuild goes on.
+    `labeller` is the folder of the scorer whose text tower the text encoder starts from. A finished autoencoder in
+    `folder` is reused, so that an interrupted rebuild goes on.
     """
     from diffusers import StableDiffusionPipeline
     from transformers import AutoTokenizer, CLIPTextModel
