@@ -9,7 +9,12 @@ __version__ = "0.1.0"
 
 # Names are resolved on first use, so that `import penchant` loads no tensor library.
 _EXPORTS = {
+    "Evaluation": "penchant.recipe",
+    "Preferences": "penchant.recipe",
     "Recipe": "penchant.recipe",
+    "Training": "penchant.recipe",
+    "Policy": "penchant.models",
+    "Reference": "penchant.references",
     "align": "penchant.run",
     "load": "penchant.models",
     "read": "penchant.feedback",
@@ -33,11 +38,16 @@ __all__ = [
     "KTO",
     "SFT",
     "Diffusion",
+    "Evaluation",
     "FlowMatching",
     "Hinge",
     "MaPO",
     "PenchantError",
+    "Policy",
+    "Preferences",
     "Recipe",
+    "Reference",
+    "Training",
     "__version__",
     "align",
     "doctor",
@@ -56,7 +66,8 @@ if TYPE_CHECKING:
     from penchant.errors import PenchantError
     from penchant.feedback import doctor, read
     from penchant.likelihoods import Diffusion, FlowMatching
-    from penchant.models import load
+    from penchant.models import Policy, load
     from penchant.objectives import DPO, DSPO, IPO, KTO, SFT, Hinge, MaPO
-    from penchant.recipe import Recipe
+    from penchant.recipe import Evaluation, Preferences, Recipe, Training
+    from penchant.references import Reference
     from penchant.run import align

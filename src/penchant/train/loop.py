@@ -22,7 +22,7 @@ from penchant.recipe import Recipe
 from penchant.references.base import ReferenceModel
 from penchant.train import checkpoint
 from penchant.train.guards import FiniteGuard, StopRequest
-from penchant.train.meters import Meter, MetricsFile
+from penchant.train.meters import Averages, Meter, MetricsFile
 from penchant.train.optimisation import Ema, learning_rate, optimiser
 from penchant.train.order import visits
 from penchant.train.scoring import Scorer
@@ -87,19 +87,17 @@ class Loop:
         turns = visits(seed=self.recipe.seed, step=self.step, batch_size=train.batch_size, count=len(self.data))
         mine = turns[accelerator.process_index :: accelerator.num_processes]
         size = train.micro_batch or len(mine)
-        totals: dict[str, float] = {}
+        averages = Averages()
         groups: list[str] = []
         for start in range(0, len(mine), size):
             chunk = mine[start : start + size]
             last = start + size >= len(mine)
             # Gradients are averaged over processes once, at the last micro-batch.
             with nullcontext() if last else accelerator.no_sync(self.model.module):
-                metrics = self.scorer.backward(
-                    self._batches(chunk), share=len(chunk) * accelerator.num_processes / train.batch_size
-                )
+                share = len(chunk) * accelerator.num_processes / train.batch_size
+                self.scorer.backward(self._batches(chunk), share=share, averages=averages)
             groups += [str(turn.index) for turn in chunk]
-            for name, value in metrics.items():
-                totals[name] = totals.get(name, 0.0) + value * len(chunk) / len(mine)
+        totals = averages.means()
         totals |= self._update(totals["loss"], groups)
         self.step += 1
         return totals

@@ -11,6 +11,25 @@ from pathlib import Path
 SHOWN = {"loss": "loss", "rewards/accuracies": "accuracy", "rewards/margins": "margin", "drift/chosen": "winner drift"}
 
 
+class Averages:
+    """Means over groups. A metric that no group of a micro-batch defines is NaN there and left out; a loss is not."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._weights: dict[str, float] = {}
+
+    def add(self, values: Mapping[str, float], groups: int) -> None:
+        """Takes in the means over `groups` groups."""
+        for name, value in values.items():
+            if name == "loss" or not math.isnan(value):
+                self._sums[name] = self._sums.get(name, 0.0) + value * groups
+                self._weights[name] = self._weights.get(name, 0.0) + groups
+
+    def means(self) -> dict[str, float]:
+        """The mean of every metric that was defined somewhere."""
+        return {name: total / self._weights[name] for name, total in self._sums.items()}
+
+
 class MetricsFile:
     """`metrics.jsonl`. Opening it for a resume at `step` drops the lines of later steps."""
 

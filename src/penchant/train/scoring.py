@@ -11,6 +11,7 @@ import torch
 from penchant.errors import RecipeError
 from penchant.recipe import Recipe
 from penchant.references.base import ReferenceModel
+from penchant.train.meters import Averages
 from penchant.types import CandidateBatch, Draw, LogProbs, ObjectiveInputs, ObjectiveOutput
 
 
@@ -31,22 +32,19 @@ class Scorer:
         """Dropout, if the denoiser has any, belongs to training."""
         self.model.module.train()
 
-    def backward(self, batches: Sequence[tuple[int, CandidateBatch]], *, share: float) -> dict[str, float]:
-        """Adds the gradient of `share` times the mean loss of (epoch, batch)es; returns their mean metrics.
+    def backward(self, batches: Sequence[tuple[int, CandidateBatch]], *, share: float, averages: Averages) -> None:
+        """Adds the gradient of `share` times the mean loss of (epoch, batch)es, and their metrics to `averages`.
 
         With micro-batches whose shares add up to 1 the gradient is that of the whole batch.
         """
         count = sum(batch.shape[0] for _, batch in batches)
-        totals: dict[str, float] = {}
         for epoch, batch in batches:
             part = batch.shape[0] / count
             draw = self.recipe.likelihood.draw(batch, seed=self.recipe.seed, epoch=epoch)
             one = self._by_candidate if self.recipe.train.by_candidate else self._at_once
             output = one(batch, draw, share * part)
             found = {"loss": output.loss, **output.metrics}
-            for name, value in found.items():
-                totals[name] = totals.get(name, 0.0) + float(value.detach()) * part
-        return totals
+            averages.add({name: float(value.detach()) for name, value in found.items()}, batch.shape[0])
 
     def _log_prob(self, batch: CandidateBatch, draw: Draw, *, keep_output: bool = False) -> LogProbs:
         with self.accelerator.autocast():
@@ -97,9 +95,12 @@ class Scorer:
         whole = replace(parts[0], step_BKT=step_BKT, mask_BKT=torch.cat([part.mask_BKT for part in parts], 1))
         output = self.recipe.objective(self.inputs(batch, draw, whole))
         (slope_BKT,) = torch.autograd.grad(output.loss, step_BKT)
-        for k, column in enumerate(columns):
+        # A column without candidates has log-probs without a graph.
+        present = [k for k in range(len(columns)) if bool(batch.mask_BK[:, k].any())]
+        for k in present:
+            column = columns[k]
             surrogate = (self._log_prob(*column).step_BKT * slope_BKT[:, k : k + 1]).sum()
-            last = k == len(columns) - 1
+            last = k == present[-1]
             with torch.enable_grad() if last else self.accelerator.no_sync(self.model.module):
                 self.accelerator.backward(surrogate * share)
         return output
