@@ -16,8 +16,8 @@ test: .venv/developer
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/developer
-	$(BIN)/ruff check src tests benchmarks reproduce
-	$(BIN)/ruff format --check src tests benchmarks reproduce
+	$(BIN)/ruff check src tests benchmarks reproduce examples
+	$(BIN)/ruff format --check src tests benchmarks reproduce examples
 	$(BIN)/mypy
 
 reproduce: .venv/installed

@@ -56,12 +56,18 @@ class Scorer:
         with self.accelerator.autocast():
             return self.reference.log_prob(self.recipe.likelihood, self.model, batch, draw, keep_output=keep_output)
 
+    def _of_reference(self, batch: CandidateBatch, draw: Draw) -> LogProbs:
+        """The reference in the same portions as the policy, so that equal models give equal bits."""
+        if not self.recipe.train.by_candidate:
+            return self._reference_log_prob(batch, draw, keep_output=self.recipe.objective.needs.divergence)
+        return _joined([self._reference_log_prob(*column) for column in _columns(batch, draw)])
+
     def inputs(self, batch: CandidateBatch, draw: Draw, policy: LogProbs) -> ObjectiveInputs:
         """What the objective reads, given the policy's log-probs."""
         needs = self.recipe.objective.needs
         reference = mismatched = divergence_BK = None
         if needs.reference:
-            reference = self._reference_log_prob(batch, draw, keep_output=needs.divergence)
+            reference = self._of_reference(batch, draw)
         if needs.divergence:
             assert reference is not None
             divergence_BK = self.recipe.likelihood.divergence(policy, reference)
@@ -88,11 +94,10 @@ class Scorer:
     def _by_candidate(self, batch: CandidateBatch, draw: Draw, share: float) -> ObjectiveOutput:
         """The same gradient from one candidate at a time: first all log-probs without gradient, then the loss's
         derivative with respect to each, then a backward pass a candidate with that derivative as its weight."""
-        columns = [(batch.only_candidate(k), draw.only_candidate(k)) for k in range(batch.shape[1])]
+        columns = _columns(batch, draw)
         with torch.no_grad():
-            parts = [self._log_prob(*column) for column in columns]
-        step_BKT = torch.cat([part.step_BKT for part in parts], 1).requires_grad_()
-        whole = replace(parts[0], step_BKT=step_BKT, mask_BKT=torch.cat([part.mask_BKT for part in parts], 1))
+            whole = _joined([self._log_prob(*column) for column in columns])
+        step_BKT = whole.step_BKT.requires_grad_()
         output = self.recipe.objective(self.inputs(batch, draw, whole))
         (slope_BKT,) = torch.autograd.grad(output.loss, step_BKT)
         # A column without candidates has log-probs without a graph.
@@ -104,3 +109,15 @@ class Scorer:
             with torch.enable_grad() if last else self.accelerator.no_sync(self.model.module):
                 self.accelerator.backward(surrogate * share)
         return output
+
+
+def _columns(batch: CandidateBatch, draw: Draw) -> list[tuple[CandidateBatch, Draw]]:
+    return [(batch.only_candidate(k), draw.only_candidate(k)) for k in range(batch.shape[1])]
+
+
+def _joined(parts: Sequence[LogProbs]) -> LogProbs:
+    return replace(
+        parts[0],
+        step_BKT=torch.cat([part.step_BKT for part in parts], 1),
+        mask_BKT=torch.cat([part.mask_BKT for part in parts], 1),
+    )

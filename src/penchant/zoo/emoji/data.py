@@ -23,6 +23,8 @@ from penchant.errors import PenchantError
 SIZE = 48
 STYLES = ("fluent", "noto", "twemoji")
 STYLE_PHRASES = {"fluent": "fluent 3d style", "noto": "noto style", "twemoji": "twemoji style"}
+# Categories that the generator draws and the judge knows; the labeller reads them all.
+DRAWN = ("Smileys & Emotion", "Food & Drink", "Animals & Nature")
 PACKAGES = {
     "fluent": "@lobehub/fluent-emoji-3d@1.1.0",
     "noto": "emoji-datasource-google@16.0.0",

@@ -1,9 +1,10 @@
 """Two text-image scorers of different architecture, and a style classifier.
 
 Scorer A ("labeller", a CLIP with a vision transformer) labels preferences; scorer B ("judge", a ConvNeXt beside a text
-transformer) only ever judges. They share no weights, seed or architecture. Both know every caption, those that the
-generator never saw included, so that they can judge those too; what is held out from them is one artist's picture of a
-tenth of the captions, on which their accuracy is measured.
+transformer) only ever judges. They share no weights, seed or architecture. The labeller reads the captions of all
+categories, because the generator's text encoder starts as its text tower; judge and style classifier know those that
+the generator draws. All know the captions that the generator never saw, so that they can judge those too; what is held out
+from them is one artist's picture of a tenth of the captions, on which their accuracy is measured.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from penchant.zoo.emoji.arrays import as_float, degrade, jitter, to_tensor
-from penchant.zoo.emoji.data import STYLES, Picture
+from penchant.zoo.emoji.data import DRAWN, STYLES, Picture
 from penchant.zoo.emoji.generator import MAX_WORDS
 
 DIMENSION = 128
@@ -61,22 +62,27 @@ def labeller(vocabulary: int) -> Any:
 
 
 def judge(vocabulary: int) -> Any:
-    """Scorer B: VisionTextDualEncoderModel, a ConvNeXt beside a BERT text encoder."""
+    """Scorer B: VisionTextDualEncoderModel, a ConvNeXt beside a pre-norm RoBERTa."""
     from transformers import (
-        BertConfig,
-        BertModel,
         ConvNextConfig,
         ConvNextModel,
+        RobertaPreLayerNormConfig,
+        RobertaPreLayerNormModel,
         VisionTextDualEncoderConfig,
         VisionTextDualEncoderModel,
     )
 
-    vision = ConvNextConfig(patch_size=2, hidden_sizes=[32, 64, 96, 128], depths=[1, 1, 3, 1], image_size=48)
+    # A layer scale of 1e-6, made for hundreds of epochs, would keep a small network from learning in thirty.
+    vision = ConvNextConfig(
+        layer_scale_init_value=1.0, patch_size=2, hidden_sizes=[32, 64, 96, 128], depths=[1, 1, 3, 1], image_size=48
+    )
     vision.hidden_size = 128
-    settings = _text_settings(vocabulary) | {"hidden_size": 96, "intermediate_size": 288}
-    text = BertConfig(**settings)
+    changes = {"hidden_size": 96, "intermediate_size": 288, "max_position_embeddings": MAX_WORDS + 2}
+    text = RobertaPreLayerNormConfig(**_text_settings(vocabulary) | changes)
     config = VisionTextDualEncoderConfig.from_vision_text_configs(vision, text, projection_dim=DIMENSION)
-    return VisionTextDualEncoderModel(config=config, vision_model=ConvNextModel(vision), text_model=BertModel(text))
+    return VisionTextDualEncoderModel(
+        config=config, vision_model=ConvNextModel(vision), text_model=RobertaPreLayerNormModel(text)
+    )
 
 
 def style_classifier() -> Any:
@@ -163,44 +169,58 @@ def accuracy(model: Any, pixels: Tensor, ids: Tensor, concept: Tensor, rows: Ten
 
 
 def train(pictures: Sequence[Picture], words: Any, folder: Path, *, steps: int, device: str) -> dict[str, Any]:
-    """Trains and saves labeller, judge and style classifier under `folder`; returns seconds and held-out accuracies."""
+    """Trains and saves labeller, judge and style classifier under `folder`; returns seconds and held-out accuracies.
+
+    What is already in `folder` is kept, so that an interrupted build goes on.
+    """
+    results: dict[str, Any] = {}
+    known = [p for p in pictures if p.category in DRAWN]
+    parts: tuple[tuple[str, Any, Sequence[Picture]], ...] = (("labeller", labeller, pictures), ("judge", judge, known))
+    for seed, (name, make, shown) in enumerate(parts, start=11):
+        if not (folder / name / "config.json").exists():
+            torch.manual_seed(seed)
+            results[name] = _train_scorer(make(len(words)), shown, words, folder / name, steps, seed, device)
+    if not (folder / "style" / "config.json").exists():
+        results["style"] = _train_style(known, folder / "style", steps // 2, device)
+    return results
+
+
+def _train_scorer(
+    model: Any, pictures: Sequence[Picture], words: Any, folder: Path, steps: int, seed: int, device: str
+) -> dict[str, float]:
     pixels = to_tensor(pictures).to(device)
     captions = [p.caption for p in pictures]
     names = {c: i for i, c in enumerate(sorted(set(captions)))}
     concept = torch.tensor([names[c] for c in captions], device=device)
     ids = words(captions, padding="max_length", truncation=True, max_length=MAX_WORDS, return_tensors="pt").input_ids
     ids = ids.to(device)
+    rows, unseen = _split(pictures, device)
+    model = model.to(device)
+    seconds = _train(model, _contrastive(model, ids[rows], concept[rows]), pixels[rows], steps, 96, seed)
+    result = {"seconds": seconds, **accuracy(model, pixels, ids, concept, unseen)}
+    model.half().save_pretrained(folder)
+    words.save_pretrained(folder)
+    return result
+
+
+def _split(pictures: Sequence[Picture], device: str) -> tuple[Tensor, Tensor]:
+    """Indices of the pictures to learn from, and of the held-out ones."""
     unseen = torch.tensor([held_out(p) for p in pictures], device=device)
-    rows, test_rows = (~unseen).nonzero()[:, 0], unseen.nonzero()[:, 0]
-    results: dict[str, Any] = {}
-    for seed, (name, make) in enumerate({"labeller": labeller, "judge": judge}.items(), start=11):
-        torch.manual_seed(seed)
-        model = make(len(words)).to(device)
-        seconds = _train(model, _contrastive(model, ids[rows], concept[rows]), pixels[rows], steps, 96, seed)
-        results[name] = {"seconds": seconds, **accuracy(model, pixels, ids, concept, test_rows)}
-        model.half().save_pretrained(folder / name)
-        words.save_pretrained(folder / name)
-    results["style"] = _train_style(pictures, pixels, rows, test_rows, folder, steps // 2)
-    return results
+    return (~unseen).nonzero()[:, 0], unseen.nonzero()[:, 0]
 
 
-def _train_style(
-    pictures: Sequence[Picture], pixels: Tensor, rows: Tensor, test_rows: Tensor, folder: Path, steps: int
-) -> dict[str, float]:
-    style = torch.tensor([STYLES.index(p.style) for p in pictures], device=pixels.device)
+def _train_style(pictures: Sequence[Picture], folder: Path, steps: int, device: str) -> dict[str, float]:
+    pixels, (rows, unseen) = to_tensor(pictures).to(device), _split(pictures, device)
+    style = torch.tensor([STYLES.index(p.style) for p in pictures], device=device)
     torch.manual_seed(13)
-    model = style_classifier().to(pixels.device)
-    known = style[rows]
-    seconds = _train(
-        model,
-        lambda images, index: F.cross_entropy(model(images).logits.float(), known[index]),
-        pixels[rows],
-        steps,
-        64,
-        13,
-    )
+    model, known = style_classifier().to(device), style[rows]
+
+    def loss_of(images: Tensor, index: Tensor) -> Tensor:
+        return F.cross_entropy(model(images).logits.float(), known[index])
+
+    seconds = _train(model, loss_of, pixels[rows], steps, 64, 13)
     with torch.no_grad():
-        guess = torch.cat([model(as_float(c)).logits.argmax(-1) for c in pixels[test_rows].split(256)])
-    result = {"seconds": seconds, "accuracy": float((guess == style[test_rows]).float().mean())}
-    model.half().save_pretrained(folder / "style")
+        guess = torch.cat([model(as_float(chunk)).logits.argmax(-1) for chunk in pixels[unseen].split(256)])
+    result = {"seconds": seconds, "accuracy": float((guess == style[unseen]).float().mean())}
+    model.half().save_pretrained(folder)
     return result
