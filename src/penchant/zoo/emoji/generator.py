@@ -38,7 +38,7 @@ class Budget:
     vae_steps: int = 1200
     vae_batch: int = 16
     vae_lr: float = 2e-3
-    unet_steps: int = 3200
+    unet_steps: int = 2600
     unet_batch: int = 32
     unet_lr: float = 8e-4
     seed: int = 0

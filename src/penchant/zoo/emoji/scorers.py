@@ -3,7 +3,7 @@
 Scorer A ("labeller", a CLIP with a vision transformer) labels preferences; scorer B ("judge", a ConvNeXt beside a text
 transformer) only ever judges. They share no weights, seed or architecture. The labeller reads the captions of all
 categories, because the generator's text encoder starts as its text tower; judge and style classifier know those that
-the generator draws. All know the captions that the generator never saw, so that they can judge those too; what is held out
+the generator draws. All know the captions that the generator never saw, so that they can judge those; what is held out
 from them is one artist's picture of a tenth of the captions, on which their accuracy is measured.
 """
 
