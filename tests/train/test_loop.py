@@ -27,7 +27,9 @@ def quiet(text: str) -> None:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    files = sorted((folder / "model").rglob("*lora*.safetensors")) or sorted((folder / "model" / "unet").glob("*.safet*"))
+    files = sorted((folder / "model").rglob("*lora*.safetensors")) or sorted(
+        (folder / "model" / "unet").glob("*.safet*")
+    )
     return {name: value for file in files for name, value in load_file(file).items()}
 
 
@@ -95,9 +97,7 @@ def test_a_full_fine_tune_resumes_bit_for_bit_too(sd15, pairs, tmp_path, monkeyp
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_the_older_one_gives_the_same_end(
-    sd15, pairs, tmp_path, monkeypatch
-):
+def test_a_damaged_checkpoint_is_passed_over_and_the_older_one_gives_the_same_end(sd15, pairs, tmp_path, monkeypatch):
     whole = recipe(sd15, pairs, tmp_path / "whole", steps=5, save_every=1)
     align(whole, say=quiet)
     parts = replace(whole, out=str(tmp_path / "parts"))
@@ -240,3 +240,11 @@ def test_sd3_flow_dpo_trains_an_adapter_that_diffusers_loads(sd3, pairs, tmp_pat
     pipeline = StableDiffusion3Pipeline.from_pretrained(sd3)
     pipeline.load_lora_weights(str(tmp_path / "run" / "model"))
     assert pipeline.get_active_adapters()
+
+
+@pytest.mark.slow
+def test_a_run_killed_three_times_ends_with_the_bits_of_one_that_was_not():
+    import runpy
+
+    path = Path(__file__).parents[2] / "benchmarks" / "kill.py"
+    assert runpy.run_path(str(path))["main"](3) == 0

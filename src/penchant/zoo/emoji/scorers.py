@@ -181,7 +181,7 @@ def train(pictures: Sequence[Picture], words: Any, folder: Path, *, steps: int, 
             torch.manual_seed(seed)
             results[name] = _train_scorer(make(len(words)), shown, words, folder / name, steps, seed, device)
     if not (folder / "style" / "config.json").exists():
-        results["style"] = _train_style(known, folder / "style", steps // 2, device)
+        results["style"] = _train_style(known, folder / "style", 2 * steps, device)
     return results
 
 

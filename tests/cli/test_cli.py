@@ -1,0 +1,155 @@
+"""The command line as a stranger meets it."""
+
+from __future__ import annotations
+
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from penchant.cli import VERBS, find_recipe, main
+from penchant.compatible import reasons
+from penchant.errors import RecipeError
+from penchant.likelihoods import LIKELIHOODS
+from penchant.objectives import OBJECTIVES
+from penchant.recipe import from_toml, to_toml
+from penchant.recipes import RECIPES, bibliography, find
+from penchant.recipes.bibliography import REFERENCES
+
+OPTIONS = Path(__file__).parent / "options.txt"
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "penchant", *words], capture_output=True, text=True, check=False)
+
+
+def options_of(recipe: str) -> set[str]:
+    text = run("align", recipe, "--help").stdout
+    return set(re.findall(r"--[a-z][a-z0-9.-]*", text))
+
+
+def test_every_option_of_align_is_a_decision():
+    """To accept a new option on purpose: write what this prints into tests/cli/options.txt."""
+    found = sorted(options_of("diffusion-dpo") | options_of("mapo") | options_of("sd3-flow-dpo"))
+    known = OPTIONS.read_text().split()
+    assert found == known, f"new: {sorted(set(found) - set(known))}, gone: {sorted(set(known) - set(found))}"
+
+
+def test_help_and_import_cost_less_than_half_a_second_of_cpu():
+    for code in (["-m", "penchant", "--help"], ["-c", "import penchant"]):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, *code], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"align"}))
+def test_every_verb_explains_itself(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0
+    assert "usage" in capsys.readouterr().out.lower()
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["alingn"], "did you mean 'align'?"),
+        (["align", "mapoo"], "did you mean 'mapo'?"),
+        (["check", "mapo", "objective:dspoo"], "did you mean 'dspo'?"),
+        (["check", "mapo", "objectiv:dpo"], "use objective:NAME"),
+        (["pretrain", "emojis"], "did you mean 'emoji'?"),
+        (["doctor", "nowhere.parquet"], "check the path"),
+        (["sample", "zoo:emojj", "heart"], "did you mean 'emoji'?"),
+        (["report", "nowhere"], "penchant evaluate"),
+    ],
+)
+def test_a_mistake_is_one_sentence_that_names_the_remedy(words, hint, capsys):
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert hint in said
+    assert "Traceback" not in said
+    assert said.count("\n") == 1
+
+
+def test_an_unknown_option_names_the_nearest(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["align", "mapo", "--objective.bta", "1"])
+    assert stop.value.code == 2
+    assert "--objective.beta" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_survives_its_own_toml(name, tmp_path):
+    recipe = find(name)
+    path = tmp_path / "recipe.toml"
+    path.write_text(to_toml(recipe))
+    assert from_toml(path) == recipe
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('name = "mapo"', 'nmae = "mapo"', "did you mean 'name'"),
+        ("penchant.objectives.mapo:MaPO", "os:system", "is no part of penchant"),
+        ("penchant.objectives.mapo:MaPO", "penchant.objectives.mapo:MaPPO", "there is no"),
+        ("seed = 0", "seed = = 0", "cannot be read"),
+    ],
+)
+def test_a_damaged_toml_is_refused(old, new, message, tmp_path):
+    path = tmp_path / "recipe.toml"
+    text = to_toml(find("mapo"))
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(RecipeError, match=message):
+        from_toml(path)
+
+
+def test_a_run_is_a_function_in_a_file(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("from penchant.recipes import find\n\ndef soft():\n    return find('sft')\n")
+    assert find_recipe(f"{path}:soft") == find("sft")
+    with pytest.raises(RecipeError, match="did you mean 'soft'"):
+        find_recipe(f"{path}:sof")
+
+
+def test_check_says_yes_for_what_fits(capsys):
+    assert main(["check", "mapo", "objective:dspo"]) == 0
+    assert capsys.readouterr().out == "DSPO on Diffusion: fits.\n"
+
+
+def test_check_says_why_not_for_what_does_not():
+    assert "defined on a bound density" in reasons(OBJECTIVES["mapo"], "exact")[0]
+    for objective in OBJECTIVES.values():
+        for likelihood in LIKELIHOODS.values():
+            assert not reasons(objective, likelihood.density)
+
+
+def test_a_cache_that_cannot_serve_an_objective_is_refused_when_the_recipe_is_built():
+    from dataclasses import replace
+
+    from penchant.objectives import DSPO
+    from penchant.references import Reference
+
+    with pytest.raises(RecipeError, match="keeps scores only"):
+        replace(find("diffusion-dpo"), objective=DSPO(), reference=Reference(cache="x"))
+
+
+def test_ties_that_would_have_no_loss_are_refused():
+    from dataclasses import replace
+
+    base = find("diffusion-dpo")
+    with pytest.raises(RecipeError, match="tie_credit"):
+        replace(base, feedback=replace(base.feedback, ties="keep"))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_cite_names_what_a_recipe_runs(name):
+    assert bibliography(find(name))
+
+
+def test_every_key_that_an_objective_cites_is_known():
+    assert {key for objective in OBJECTIVES.values() for key in objective.cite} <= set(REFERENCES)
