@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ def _operations(pipeline: Any, resolution: int) -> dict[str, int]:
     }
     for name in ("text_encoder", "text_encoder_2"):
         if name in pipeline.components:
-            calls[name] = lambda encoder=getattr(pipeline, name): encoder(ids)
+            calls[name] = partial(getattr(pipeline, name), ids)
     return {name: _counted(call) for name, call in calls.items()}
 
 

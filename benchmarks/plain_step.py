@@ -1,6 +1,6 @@
 """A training step as the research scripts take it, in our own words: everything from the JPEG on, every step.
 
-    decode, resize, crop -> VAE -> text encoders -> t and noise -> policy -> reference -> loss -> backward -> clip -> AdamW
+    JPEG -> pixels -> VAE -> text encoders -> t and noise -> policy -> reference -> loss -> backward -> clip -> AdamW
 
 The losses are those of the diffusers LoRA script (beta 2500, no 1/2), of the Diffusion-DPO authors' script (beta 5000
 and 1/2; the same number) and of the MaPO authors' script. What the scripts do around it (logging, launchers, half

@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-BATCH, PAIRS, LR = 2, 4, 1e-5
+BATCH, PAIRS = 2, 4
 EPOCH = PAIRS // BATCH  # steps; the first epoch is the check, and fills the reference cache
 EPOCHS = (1, 4)  # over how many the encoding is spread in the table
-TOLERANCE = 2e-3
+TOLERANCE = 1e-3  # float32 errors times a beta of 5000; the first update moves the losses by 0.07
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,7 @@ class Case:
     title: str
     model: str
     loss: str
+    lr: float
     lora: int = 0
 
     @property
@@ -49,9 +50,9 @@ class Case:
 
 
 CASES = {
-    "lora": Case(title="SD1.5 LoRA DPO", model="sd15", loss="dpo", lora=8),
-    "full": Case(title="SD1.5 full DPO", model="sd15", loss="dpo"),
-    "mapo": Case(title="SDXL full MaPO", model="sdxl", loss="mapo"),
+    "lora": Case(title="SD1.5 LoRA DPO", model="sd15", loss="dpo", lr=1e-3, lora=8),
+    "full": Case(title="SD1.5 full DPO", model="sd15", loss="dpo", lr=1e-5),
+    "mapo": Case(title="SDXL full MaPO", model="sdxl", loss="mapo", lr=1e-5),
 }
 
 
@@ -85,11 +86,12 @@ Taker = Callable[[int], tuple[float, dict[str, float]]]
 
 def plain(job: Job) -> Taker:
     """The plain step; the first epoch on the draws and pairs of the live side."""
-    from plain_step import Chance, PlainStep
     from safetensors import safe_open
 
+    from plain_step import Chance, PlainStep
+
     case = CASES[job.case]
-    step_of = PlainStep(job.model, job.pairs, loss=case.loss, lora=case.lora, lr=LR, resolution=job.resolution)
+    step_of = PlainStep(job.model, job.pairs, loss=case.loss, lora=case.lora, lr=case.lr, resolution=job.resolution)
     captions = [row["caption"] for row in step_of.rows]
 
     def take(step: int) -> tuple[float, dict[str, float]]:
@@ -118,7 +120,7 @@ def recipe_of(job: Job) -> Any:
         objective=pc.DPO(beta=5000.0) if case.loss == "dpo" else pc.MaPO.code(),
         feedback=Preferences(path=str(job.pairs)),
         reference=Reference(cache=f"{job.folder}/{job.case}-reference.sqlite" if cached else None),
-        train=Training(steps=1000, batch_size=BATCH, lr=LR),
+        train=Training(steps=1000, batch_size=BATCH, lr=case.lr),
     )
 
 
@@ -127,6 +129,7 @@ def ours(job: Job) -> tuple[Taker, float]:
     from accelerate import Accelerator
 
     from penchant.feedback import read, select
+    from penchant.feedback.media import decode_image
     from penchant.run import FixedFeedback
     from penchant.train.encoding import Encoder
     from penchant.train.loop import Loop
@@ -135,8 +138,10 @@ def ours(job: Job) -> tuple[Taker, float]:
     groups = select(read(job.pairs)).groups
     model = recipe.policy.load()
     reference = recipe.reference.build(model) if recipe.objective.needs.reference else None
-    start = cpu_seconds()
     encoder = Encoder(model, folder / "encodings.sqlite", seed=recipe.seed, flip=False)
+    warm = groups[0].group.candidates[0].media.bytes()
+    model.encode_images([decode_image(warm)[0]], ids=["warm"])
+    start = cpu_seconds()
     encoder.prepare(groups)
     encoding = cpu_seconds() - start
     loop = Loop(recipe, model, reference, FixedFeedback(groups=groups, encoder=encoder), folder, Accelerator())
@@ -146,7 +151,9 @@ def ours(job: Job) -> tuple[Taker, float]:
     def take(step: int) -> tuple[float, dict[str, float]]:
         if step < EPOCH and job.variant == "live":
             reveal(job, recipe, groups, encoder, step)
-        return loop.take_step()["loss"], dict(laps)
+        loss = loop.take_step()["loss"]
+        assert job.variant != "cached" or reference.misses == 2 * min(BATCH * (step + 1), PAIRS)
+        return loss, dict(laps)
 
     return take, encoding
 
@@ -227,6 +234,7 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self.steps: list[dict[str, Any]] = []
+        self.variant = job.variant
         self.process = spawn("work", job)
         self.encoding = self._answer()["encoding"]
 
@@ -287,7 +295,7 @@ def check(name: str, step: int, losses: dict[str, float]) -> None:
     """The same draw must give the same loss on every side."""
     print(f"{name}: losses of step {step}: {losses}", file=sys.stderr)
     for variant, loss in losses.items():
-        if abs(loss - losses["plain"]) > TOLERANCE * max(1.0, abs(losses["plain"])):
+        if not abs(loss - losses["plain"]) <= TOLERANCE:
             raise SystemExit(f"{name}: {variant} does other work than the plain step: {losses}")
 
 
@@ -314,11 +322,12 @@ def ours_beside(theirs: list[dict[str, Any]], worker: Worker) -> dict[str, Any]:
     bare = [without_optimiser(t) / without_optimiser(o) for t, o in zip(theirs, steps, strict=True)]
     found = figures(steps)
     plain_cpu, encoding = figures(theirs)["cpu_s"], worker.encoding / EPOCH
-    # The reference cache is filled by the first epoch; a live reference makes every epoch alike.
-    spread = {n: (encoding + max(first, found["cpu_s"]) + (n - 1) * found["cpu_s"]) / n for n in EPOCHS}
+    # The first epoch fills the reference cache; with a live reference all epochs are alike.
+    filling = first if worker.variant == "cached" else found["cpu_s"]
+    spread = {n: (encoding + filling + (n - 1) * found["cpu_s"]) / n for n in EPOCHS}
     return {
         **found,
-        "first_epoch_cpu_s": first,
+        "first_epoch_cpu_s": filling,
         "encoding_cpu_s": encoding,
         "speedup": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
         "speedup_without_optimiser": statistics.median(bare),

@@ -45,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PenchantError as error:
         print(f"penchant: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("penchant: interrupted.", file=sys.stderr)
+        return 130
 
 
 def _options(verb: str, function: Callable[..., int], words: Sequence[str]) -> int:

@@ -216,7 +216,10 @@ def _class(name: Any, path: Path) -> type:
                 field=_KIND,
                 remedy="run the Python file that defines it.",
             )
-        return getattr(importlib.import_module(module), qualname)
+        found = getattr(importlib.import_module(module), qualname)
+        if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+            raise RecipeError(f"'{name}' is no part of a recipe.", file=path, field=_KIND, remedy="check the spelling.")
+        return found
     except (ImportError, AttributeError) as error:
         raise RecipeError(f"there is no '{name}'.", file=path, field=_KIND, remedy="check the spelling.") from error
 
@@ -232,9 +235,33 @@ def _build(table: dict[str, Any], path: Path) -> Any:
         if key not in known:
             raise RecipeError(f"unknown option '{key}'.", file=path, field=key, remedy=nearest(key, sorted(known)))
         values[key] = _typed(value, hints[key], path)
+        if not _fits(values[key], hints[key]):
+            raise RecipeError(f"{value!r} does not fit.", file=path, field=key, remedy=f"give {_words(hints[key])}.")
     # A field that is absent was None: the writer fills in every other default.
     absent = {f.name: None for f in dataclasses.fields(cls) if f.name not in values and _allows_none(hints[f.name])}
+    required = [f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING]
+    if missing := [name for name in required if name not in values and name not in absent]:
+        raise RecipeError("is missing.", file=path, field=missing[0], remedy=f"{cls.__name__} needs it.")
     return cls(**values, **absent)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value read from TOML is one of its field's type."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return any(_fits(value, argument) for argument in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple:
+        item = arguments[0]
+        same_length = arguments[-1] is Ellipsis or (isinstance(value, tuple) and len(value) == len(arguments))
+        return isinstance(value, tuple) and same_length and all(_fits(v, item) for v in value)
+    # To Python True is an int.
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def _words(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
 def _allows_none(hint: Any) -> bool:
@@ -245,7 +272,8 @@ def _typed(value: Any, hint: Any, path: Path) -> Any:
     if isinstance(value, dict) and _KIND in value:
         return _build(value, path)
     if isinstance(value, list):
-        return tuple(_typed(item, None, path) for item in value)
+        item = (*typing.get_args(hint), None)[0]
+        return tuple(_typed(one, item, path) for one in value)
     if isinstance(value, int) and not isinstance(value, bool) and hint in (float, float | None):
         return float(value)
     return value

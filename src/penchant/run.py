@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import resource
+import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +75,8 @@ def align(recipe: Recipe, *, resume: bool = False, say: Say = print) -> Run:
 
     Args:
         recipe: the run.
-        resume: continue from the newest checkpoint of the recipe's folder, exactly.
+        resume: continue from the newest checkpoint of the recipe's folder, exactly; of a finished run only the report
+            is made, if it has none.
         say: where progress goes.
 
     Raises:
@@ -81,21 +85,47 @@ def align(recipe: Recipe, *, resume: bool = False, say: Say = print) -> Run:
     from penchant.train.guards import locked
 
     folder = Path(recipe.out or f"runs/{datetime.date.today():%Y-%m-%d}-{recipe.name}")
-    with locked(folder):
-        _prepare_folder(recipe, folder, resume)
+    # Processes of one launch share the folder: the first one holds it for all.
+    first = os.environ.get("RANK", "0") == "0"
+    with locked(folder) if first else nullcontext():
+        if resume and (folder / "outcome.json").exists():
+            return _finished(recipe, folder, say)
+        if first:
+            _prepare_folder(recipe, folder, resume)
         return _align(recipe, folder, resume, say)
 
 
 def _prepare_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
-    if not resume and (folder / "checkpoints").exists():
+    finished = (folder / "outcome.json").exists()
+    if not resume and (folder / "checkpoints").exists() and not finished:
         raise RecipeError(
             "holds an unfinished run.", file=folder, field="out", remedy="add --resume, or name another folder."
         )
-    if not resume and (folder / "metrics.jsonl").exists():
-        (folder / "metrics.jsonl").unlink()
-    partial = folder / ".recipe.partial"
-    partial.write_text(to_toml(recipe) + "\n[versions]\n" + _versions())
-    partial.replace(folder / "recipe.toml")
+    if not resume:
+        # The outcome goes last: while it is there the folder holds a finished run.
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        for name in ("metrics.jsonl", "report.html", "evaluation.json", "outcome.json"):
+            (folder / name).unlink(missing_ok=True)
+    _write(folder / "recipe.toml", to_toml(recipe) + "\n[versions]\n" + _versions())
+
+
+def _write(path: Path, text: str) -> None:
+    """The whole file or none of it."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def _finished(recipe: Recipe, folder: Path, say: Say) -> Run:
+    from penchant.train.loop import Outcome
+
+    say(f"{folder} holds a finished run; to train anew, leave --resume out or name another folder")
+    outcome = Outcome(**json.loads((folder / "outcome.json").read_text()))
+    report = None
+    if recipe.evaluation is not None:
+        report = folder / "report.html"
+        report = report if report.exists() else evaluate(recipe, folder, say)
+    return Run(recipe=recipe, folder=folder, outcome=outcome, report_path=report)
 
 
 def _versions() -> str:
@@ -157,16 +187,14 @@ def _finish(
     outcome: Any,
     say: Say,
 ) -> Path | None:
-    import shutil
-
     if loop.ema is not None:
         loop.ema.apply()
     report = None
     model.module = accelerator.unwrap_model(model.module)
     if accelerator.is_main_process:
         model.save(folder / "model")
+        _write(folder / "outcome.json", json.dumps(asdict(outcome), indent=1))
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        (folder / "outcome.json").write_text(json.dumps(asdict(outcome), indent=1))
         if judging is not None:
             policy = judging.sample(model, say)
             watch.lap("sample the policy")

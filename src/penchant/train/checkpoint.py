@@ -38,6 +38,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     Raises:
         CheckpointError: too little space, or the disk refused; older checkpoints are untouched.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     final = folder / f"step-{checkpoint.step:08d}"
@@ -45,8 +46,9 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     tensors = {k: v.detach().cpu().contiguous() for k, v in checkpoint.tensors.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(".step-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         _require_space(folder, sum(t.numel() * t.element_size() for t in tensors.values()))
-        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         save_file(tensors, partial / _TENSORS)
         (partial / _STATE).write_text(json.dumps({"step": checkpoint.step, **checkpoint.state}, indent=1))
@@ -59,15 +61,27 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
             _discard(final)
         partial.rename(final)
         _fsync(folder)
-    except OSError as error:
+        _prune(folder, final, keep)
+    # A full disk reaches us as a SafetensorError when the tensors meet it.
+    except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"the checkpoint of step {checkpoint.step} could not be written ({error}).",
             file=final,
             remedy="make room or permit writing; older checkpoints are intact.",
         ) from error
-    for old in _folders(folder)[keep:]:
-        _discard(old)
     return final
+
+
+def _prune(folder: Path, newest: Path, keep: int) -> None:
+    """Removes all but `newest` and the `keep` - 1 before it.
+
+    What is numbered beyond `newest` was damaged, or the run would have gone on from there: it must not take its place.
+    """
+    others = [path for path in _folders(folder) if path != newest]
+    older = [path for path in others if path.name < newest.name]
+    for path in others:
+        if path not in older[: keep - 1]:
+            _discard(path)
 
 
 def load_latest(folder: Path) -> tuple[Checkpoint, list[str]] | None:

@@ -75,7 +75,7 @@ class Loop:
         self.ema = Ema(self.parameters, recipe.train.ema) if recipe.train.ema else None
         self.scorer = Scorer(recipe=recipe, model=model, reference=reference, accelerator=accelerator)
         self.guard = FiniteGuard(recipe.train.bad_steps, folder)
-        self.step = 0
+        self.step, self._saved = 0, -1
 
     # One optimiser step.
 
@@ -95,8 +95,9 @@ class Loop:
             # Gradients are averaged over processes once, at the last micro-batch.
             with nullcontext() if last else accelerator.no_sync(self.model.module):
                 share = len(chunk) * accelerator.num_processes / train.batch_size
-                self.scorer.backward(self._batches(chunk), share=share, averages=averages)
-            groups += [str(turn.index) for turn in chunk]
+                batches = self._batches(chunk)
+                self.scorer.backward(batches, share=share, averages=averages)
+            groups += [name for _, batch in batches for name in batch.group_ids]
         totals = averages.means()
         totals |= self._update(totals["loss"], groups)
         self.step += 1
@@ -115,9 +116,10 @@ class Loop:
         rate = learning_rate(train, self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        # A half-precision scaler skips infinite gradients by itself, and that is not a fault.
+        # A half-precision scaler skips infinite gradients by itself, and that is not a fault; a broken loss is one.
         scaled = self.accelerator.scaler is not None
-        if scaled or self.guard.admits(loss=loss, norm=float(norm), step=self.step, groups=groups):
+        seen = 0.0 if scaled else float(norm)
+        if self.guard.admits(loss=loss, norm=seen, step=self.step, groups=groups) or scaled:
             self.optimiser.step()
             if self.ema is not None:
                 self.ema.update()
@@ -163,11 +165,14 @@ class Loop:
     # Saving and resuming.
 
     def save(self) -> None:
-        """Publishes a checkpoint of the current step."""
+        """Publishes a checkpoint of the current step, once."""
+        if self._saved == self.step:
+            return
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             tensors = {f"parameter.{i}": p for i, p in enumerate(self.parameters)}
-            state: dict[str, Any] = {"slots": {}, "skipped": self.guard.skipped, "names": len(self.parameters)}
+            guard = {"skipped": self.guard.skipped, "in_a_row": self.guard.in_a_row}
+            state: dict[str, Any] = {"slots": {}, "guard": guard, "names": len(self.parameters)}
             for i, parameter in enumerate(self.parameters):
                 for name, value in self._slots(parameter).items():
                     if isinstance(value, Tensor):
@@ -183,6 +188,7 @@ class Loop:
                 state["scaler"] = self.accelerator.scaler.state_dict()
             found = checkpoint.Checkpoint(step=self.step, tensors=tensors, state=state)
             checkpoint.save(self.folder / "checkpoints", found, keep=self.recipe.train.keep)
+        self._saved = self.step
         self.accelerator.wait_for_everyone()
 
     def _slots(self, parameter: Tensor) -> Mapping[str, Any]:
@@ -214,7 +220,8 @@ class Loop:
             self.accelerator.scaler.load_state_dict(saved.state["scaler"])
         kept = {k.removeprefix("data."): v for k, v in saved.tensors.items() if k.startswith("data.")}
         self.data.restore(kept, saved.state["data"])
-        self.step, self.guard.skipped = saved.step, int(saved.state["skipped"])
+        self.guard.skipped, self.guard.in_a_row = (int(saved.state["guard"][k]) for k in ("skipped", "in_a_row"))
+        self.step = self._saved = saved.step
         say(f"resumed at step {self.step}")
         return True
 

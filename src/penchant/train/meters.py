@@ -44,7 +44,9 @@ class MetricsFile:
                     continue  # The last line of a killed run may be half a line; its step is repeated.
                 if record["step"] <= step:
                     kept.append(line)
-        path.write_text("".join(f"{line}\n" for line in kept))
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text("".join(f"{line}\n" for line in kept))
+        partial.replace(path)
         self._stream = path.open("a")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,11 +39,14 @@ class Scorer:
         With micro-batches whose shares add up to 1 the gradient is that of the whole batch.
         """
         count = sum(batch.shape[0] for _, batch in batches)
-        for epoch, batch in batches:
+        one = self._by_candidate if self.recipe.train.by_candidate else self._at_once
+        for i, (epoch, batch) in enumerate(batches):
             part = batch.shape[0] / count
             draw = self.recipe.likelihood.draw(batch, seed=self.recipe.seed, epoch=epoch)
-            one = self._by_candidate if self.recipe.train.by_candidate else self._at_once
-            output = one(batch, draw, share * part)
+            # A step that crosses into the next epoch on one process only must still average over processes once.
+            last = i == len(batches) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model.module):
+                output = one(batch, draw, share * part)
             found = {"loss": output.loss, **output.metrics}
             averages.add({name: float(value.detach()) for name, value in found.items()}, batch.shape[0])
 
@@ -106,7 +110,7 @@ class Scorer:
             column = columns[k]
             surrogate = (self._log_prob(*column).step_BKT * slope_BKT[:, k : k + 1]).sum()
             last = k == present[-1]
-            with torch.enable_grad() if last else self.accelerator.no_sync(self.model.module):
+            with nullcontext() if last else self.accelerator.no_sync(self.model.module):
                 self.accelerator.backward(surrogate * share)
         return output
 
