@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from penchant.errors import RecipeError
 from penchant.types import Likelihood, Objective
-
-if TYPE_CHECKING:
-    from penchant.recipe import Recipe
 
 
 def reasons(objective: Objective | type[Objective], density: str) -> list[str]:
@@ -29,42 +24,38 @@ def _name(objective: Objective | type[Objective]) -> str:
     return objective.__name__ if isinstance(objective, type) else type(objective).__name__
 
 
-def problems(recipe: Recipe) -> list[tuple[str, str, str]]:
-    """Every (field, problem, remedy) of a recipe; empty if its parts fit."""
-    objective, remedy = recipe.objective, "see `penchant check` for what fits."
-    found = [("objective", reason, remedy) for reason in reasons(objective, recipe.likelihood.density)]
+def require(objective: Objective, likelihood: Likelihood, *, ties: str, cached: bool, by_candidate: bool) -> None:
+    """Raises RecipeError for the first thing in a recipe that does not fit.
+
+    Args:
+        objective: what is minimised.
+        likelihood: what it is given.
+        ties: the tie policy of the feedback.
+        cached: whether reference scores come from a cache.
+        by_candidate: whether the loop goes through a group one candidate at a time.
+    """
+    for reason in reasons(objective, likelihood.density):
+        raise RecipeError(reason, field="objective", remedy="see `penchant check` for what fits.")
+    name = _name(objective)
     # An objective without the option says itself what a tie means to it.
-    if recipe.feedback.ties in ("half", "keep") and getattr(objective, "tie_credit", None) == 0:
-        found.append(
-            (
-                "feedback.ties",
-                f"ties are kept but {_name(objective)} would give them no loss.",
-                "set objective.tie_credit to 0.5, or feedback.ties to 'drop'.",
-            )
+    if ties in ("half", "keep") and getattr(objective, "tie_credit", None) == 0:
+        raise RecipeError(
+            f"ties are kept but {name} would give them no loss.",
+            field="feedback.ties",
+            remedy="set objective.tie_credit to 0.5, or feedback.ties to 'drop'.",
         )
-    if objective.needs.divergence and recipe.reference.cache:
-        found.append(
-            (
-                "reference.cache",
-                f"{_name(objective)} compares predictions with the reference's, and the cache keeps scores only.",
-                "leave reference.cache out.",
-            )
+    if objective.needs.divergence and cached:
+        raise RecipeError(
+            f"{name} compares predictions with the reference's, and the cache keeps scores only.",
+            field="reference.cache",
+            remedy="leave reference.cache out.",
         )
-    if objective.needs.divergence and recipe.train.by_candidate:
-        found.append(
-            (
-                "by_candidate",
-                f"{_name(objective)} differentiates through predictions, which a pass by candidate does not keep.",
-                "set by_candidate to False and lower micro_batch.",
-            )
+    if objective.needs.divergence and by_candidate:
+        raise RecipeError(
+            f"{name} differentiates through predictions, which a pass by candidate does not keep.",
+            field="by_candidate",
+            remedy="set by_candidate to False and lower micro_batch.",
         )
-    return found
-
-
-def require(recipe: Recipe) -> None:
-    """Raises RecipeError for the first thing that does not fit."""
-    for field, problem, remedy in problems(recipe):
-        raise RecipeError(problem, field=field, remedy=remedy)
 
 
 def table(objectives: dict[str, type[Objective]], likelihoods: dict[str, type[Likelihood]]) -> str:

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from penchant.compatible import require
 from penchant.errors import RecipeError, nearest
 from penchant.models.spec import Policy
 from penchant.references.spec import Reference
@@ -162,9 +163,13 @@ class Recipe:
     tracker: str | None = None
 
     def __post_init__(self) -> None:
-        from penchant.compatible import require
-
-        require(self)
+        require(
+            self.objective,
+            self.likelihood,
+            ties=self.feedback.ties,
+            cached=self.reference.cache is not None,
+            by_candidate=self.train.by_candidate,
+        )
 
 
 # TOML knows no None and no classes: None is left out, a part says its class in `class`.
