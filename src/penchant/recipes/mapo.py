@@ -30,7 +30,12 @@ def embedded() -> Recipe:
         feedback=Preferences(path="zoo:emoji/artists"),
         train=Training(steps=80, batch_size=16, lr=2e-5, warmup=8, weight_decay=0.0),
         evaluation=Evaluation(
-            prompts="zoo:emoji/prompts", count=60, seeds=2, judges=("zoo:emoji/style#fluent", "zoo:emoji/judge")
+            prompts="zoo:emoji/prompts",
+            count=60,
+            seeds=2,
+            steps=16,
+            guidance=2.0,
+            judges=("zoo:emoji/style#fluent", "zoo:emoji/judge"),
         ),
     )
 
