@@ -7,8 +7,8 @@
 Both sides train the same saved model on the same pairs in the same batches. Each side is a process of its own, so that
 its peak memory is its own; the processes take their steps in turn, so that a busy machine is busy for all of them. What
 is measured is CPU time, user and system, of one thread. Before anything is timed, the first two steps are taken on the
-same draws by both sides and must give the same losses: the second step also sees the first one's gradient and update. Then
-the learning rate is zero: the work is the same, and no pair is learnt so well that its gradients become subnormal
+same draws by both sides and must give the same losses: the second step also sees the first one's gradient and update.
+Then the learning rate is zero: the work is the same, and no pair is learnt so well that its gradients become subnormal
 numbers, on which a CPU is many times slower.
 """
 

@@ -28,7 +28,7 @@ def embedded() -> Recipe:
         likelihood=Diffusion(),
         objective=MaPO.code(),
         feedback=Preferences(path="zoo:emoji/artists"),
-        train=Training(steps=80, batch_size=16, lr=2e-5, warmup=8, weight_decay=0.0),
+        train=Training(steps=80, batch_size=16, lr=5e-6, warmup=8, weight_decay=0.0),
         evaluation=Evaluation(
             prompts="zoo:emoji/prompts",
             count=60,
