@@ -11,11 +11,10 @@ import torch
 from loop_fixtures import bad_rows, recipe, write
 from safetensors.torch import load_file
 
+from penchant.cli import main
 from penchant.errors import RecipeError
-from penchant.models import Policy
 from penchant.objectives import DSPO, KTO, SFT, MaPO
-from penchant.recipe import Preferences, Recipe
-from penchant.recipes import find
+from penchant.recipe import Recipe
 from penchant.run import align
 from penchant.train.guards import StopRequest
 
@@ -145,14 +144,10 @@ def test_sdxl_mapo_trains_on_a_bad_file_and_refuses_its_bad_rows_by_name(sdxl, t
     from diffusers import StableDiffusionXLPipeline
 
     path = write(tmp_path / "bad.parquet", bad_rows())
-    run = replace(
-        find("sdxl-mapo"),
-        policy=Policy(path=str(sdxl), resolution=64),
-        feedback=Preferences(path=str(path)),
-        train=replace(find("sdxl-mapo").train, steps=2, batch_size=4, micro_batch=2, precision="no"),
-        out=str(tmp_path / "run"),
-    )
-    align(run, say=quiet)
+    options = f"""--feedback.path {path} --policy.path {sdxl} --policy.vae-path None --policy.resolution 64
+                  --steps 3 --batch-size 4 --micro-batch 2 --precision no --out {tmp_path / "run"}"""
+    assert main(["align", "sdxl-mapo", *options.split()]) == 0
+    assert [line["step"] for line in metrics(tmp_path / "run")] == [1, 2, 3]
     report = json.loads((tmp_path / "run" / "reading.json").read_text())
     refused = report["refused"].values()
     assert report["rows"] == 10 == report["kept"] + sum(reason["count"] for reason in refused)
@@ -168,18 +163,15 @@ def test_sdxl_mapo_trains_on_a_bad_file_and_refuses_its_bad_rows_by_name(sdxl, t
     assert picture.size == (64, 64)
 
 
-def test_sd3_flow_dpo_trains_an_adapter_that_diffusers_loads(sd3, pairs, tmp_path):
+def test_sd3_flow_dpo_trains_an_adapter_that_diffusers_loads(sd3, tmp_path):
     from diffusers import StableDiffusion3Pipeline
 
-    base = find("sd3-flow-dpo")
-    run = replace(
-        base,
-        policy=replace(base.policy, path=str(sd3), lora=2, resolution=32, dtype="float32"),
-        feedback=Preferences(path=str(pairs)),
-        train=replace(base.train, steps=2, batch_size=4, precision="no"),
-        out=str(tmp_path / "run"),
-    )
-    align(run, say=quiet)
+    path = write(tmp_path / "bad.parquet", bad_rows())
+    options = f"""--feedback.path {path} --policy.path {sd3} --policy.lora 2 --policy.resolution 32
+                  --policy.dtype float32 --steps 2 --batch-size 4 --micro-batch 2 --precision no
+                  --out {tmp_path / "run"}"""
+    assert main(["align", "sd3-flow-dpo", *options.split()]) == 0
+    assert metrics(tmp_path / "run")[0]["loss"] == pytest.approx(0.693147, abs=1e-6)
     pipeline = StableDiffusion3Pipeline.from_pretrained(sd3)
     pipeline.load_lora_weights(str(tmp_path / "run" / "model"))
     assert pipeline.get_active_adapters()
@@ -189,11 +181,3 @@ def test_sd3_flow_dpo_trains_an_adapter_that_diffusers_loads(sd3, pairs, tmp_pat
     plain = pipeline("prompt", generator=torch.Generator().manual_seed(0), **options).images
     assert adapted.shape == (1, 32, 32, 3)
     assert (adapted != plain).any()
-
-
-@pytest.mark.slow
-def test_a_run_killed_three_times_ends_with_the_bits_of_one_that_was_not():
-    import runpy
-
-    path = Path(__file__).parents[2] / "benchmarks" / "kill.py"
-    assert runpy.run_path(str(path))["main"](3) == 0

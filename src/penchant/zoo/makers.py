@@ -36,7 +36,8 @@ def emoji(out: Path, device: str) -> None:
     pictures = data.load(pictures_path)
     made: dict[str, object] = {}
     if not (out / "style" / "config.json").exists():
-        made["scorers"] = scorers.train(pictures, generator.vocabulary(pictures), out, steps=600, device=device)
+        words, scorer_budget = generator.vocabulary(pictures), scorers.Budget()
+        made["scorers"] = scorers.train(pictures, words, out, budget=scorer_budget, device=device)
     if not (out / "pipeline" / "model_index.json").exists():
         budget = generator.Budget()
         made["generator"] = generator.train(pictures, out / "pipeline", budget, device, labeller=out / "labeller")

@@ -1,7 +1,9 @@
 """Trains the emoji text-to-image model: an ordinary StableDiffusionPipeline in small.
 
-A KL autoencoder (48 px -> 4 x 12 x 12), a CLIP text encoder of our own vocabulary and a UNet that predicts noise on
-Stable Diffusion 1.5's schedule. The text encoder starts as the labeller's text tower, as Stable Diffusion's started as
+A KL autoencoder (48 px -> 4 x 12 x 12), a CLIP text encoder of our own vocabulary and a UNet that predicts v on Stable
+Diffusion's schedule, rescaled to end in pure noise: on 12 x 12 latents the signal that is left at the end of the
+original schedule gives a picture's colours away, and sampling, which starts from noise, would miss it. The text encoder
+starts as the labeller's text tower, as Stable Diffusion's started as
 CLIP's, and trains on with the UNet. Captions carry the artist's style phrase half of the time, so that plain captions
 draw from all three. Faces, food, animals and plants are drawn: what two cores learn in an hour, and what people have
 a taste about.
@@ -38,14 +40,19 @@ class Budget:
     vae_steps: int = 1200
     vae_batch: int = 16
     vae_lr: float = 2e-3
-    unet_steps: int = 2600
+    unet_steps: int = 12000
     unet_batch: int = 32
     unet_lr: float = 8e-4
+    unet_ema: float = 0.9995
+    views: int = 8
     seed: int = 0
 
 
 def tokenizer(captions: Sequence[str]) -> Any:
-    """A byte-level BPE tokenizer trained on the captions, with CLIP's special tokens (bos 0, pad 1, eos 2)."""
+    """A byte-level BPE tokenizer trained on the captions, with CLIP's special tokens: bos 0, pad 1, eos 3.
+
+    The end is not 2: to that number transformers' CLIP gives an old meaning, and pools at the wrong token.
+    """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -53,27 +60,27 @@ def tokenizer(captions: Sequence[str]) -> Any:
     core.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     core.decoder = decoders.ByteLevel()
-    specials = ["<|startoftext|>", "<|pad|>", "<|endoftext|>"]
+    start, pad, unknown, end = specials = ["<|startoftext|>", "<|pad|>", "<|unknown|>", "<|endoftext|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     core.train_from_iterator(
         captions, trainers.BpeTrainer(vocab_size=2048, special_tokens=specials, initial_alphabet=alphabet)
     )
     core.post_processor = processors.TemplateProcessing(
-        single=f"{specials[0]} $A {specials[2]}", special_tokens=[(specials[0], 0), (specials[2], 2)]
+        single=f"{start} $A {end}", special_tokens=[(start, 0), (end, 3)]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
-        bos_token=specials[0],
-        pad_token=specials[1],
-        eos_token=specials[2],
-        unk_token=specials[2],
+        bos_token=start,
+        pad_token=pad,
+        eos_token=end,
+        unk_token=unknown,
         model_max_length=MAX_WORDS,
     )
 
 
 def vocabulary(pictures: Sequence[Picture]) -> Any:
-    """The tokenizer of generator and scorers; test captions have no part in it."""
-    return tokenizer(sorted({p.caption for p in pictures if p.split != "test"} | set(STYLE_PHRASES.values())))
+    """The tokenizer of generator and scorers, from what the generator draws; test captions have no part in it."""
+    return tokenizer(sorted({p.caption for p in pictures if drawn(p)} | set(STYLE_PHRASES.values())))
 
 
 def autoencoder() -> Any:
@@ -113,7 +120,7 @@ def unet() -> Any:
 
 
 def scheduler() -> Any:
-    """Stable Diffusion 1.5's schedule, sampled by DDIM."""
+    """Stable Diffusion's schedule rescaled to zero terminal SNR (Lin et al., arXiv 2305.08891), sampled by DDIM."""
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(
@@ -121,10 +128,10 @@ def scheduler() -> Any:
         beta_end=0.012,
         beta_schedule="scaled_linear",
         clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        timestep_spacing="leading",
-        prediction_type="epsilon",
+        set_alpha_to_one=True,
+        timestep_spacing="trailing",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
     )
 
 
@@ -207,7 +214,7 @@ def encode(vae: Any, pixels: Tensor, *, views: int, seed: int, device: str) -> T
         chunks = []
         for chunk in pixels.split(512):
             images = as_float(chunk.to(device))
-            images = jitter(images, generator) if view else images
+            images = jitter(images, generator, zoom=0.05, shift=0.03) if view else images
             chunks.append(vae.encode(images).latent_dist.mean)
         out.append(torch.cat(chunks))
     return torch.stack(out)
@@ -231,7 +238,7 @@ class _Run:
             parameters, lr=budget.unet_lr, weight_decay=0.01, betas=(0.9, 0.99), fused=True
         )
         self.rate = _schedule(self.optimiser, budget.unet_steps, 300)
-        self.ema = _Ema(parameters, 0.998)
+        self.ema = _Ema(parameters, budget.unet_ema)
         self.step = 0
 
     def save(self, path: Path) -> None:
@@ -264,30 +271,26 @@ class _Run:
         self.rate.step()
 
 
-def _noise_loss(model: Any, text: Any, alphas: Tensor, x0: Tensor, ids: Tensor, generator: torch.Generator) -> Tensor:
-    """Noise prediction with min-SNR-5 weights (Hang et al. 2023, eq. 7)."""
+def _velocity_loss(
+    model: Any, text: Any, alphas: Tensor, x0: Tensor, ids: Tensor, generator: torch.Generator
+) -> Tensor:
+    """v-prediction error, damped by 5 / (5 + SNR): at the clean end there is little but noise to guess."""
     steps = torch.randint(1000, (len(x0),), generator=generator, device=x0.device)
     noise = torch.randn(x0.shape, generator=generator, device=x0.device)
-    a = alphas[steps][:, None, None, None]
-    noisy = (a.sqrt() * x0 + (1 - a).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+    power = alphas[steps][:, None, None, None]
+    a, s = power.sqrt(), (1 - power).sqrt()
     with torch.autocast(x0.device.type, torch.bfloat16, enabled=x0.is_cuda):
-        predicted = model(noisy, steps, text(input_ids=ids)[0]).sample
-    weight = (5 * (1 - alphas) / alphas).clamp(max=1.0)[steps]
-    return (weight * (predicted.float() - noise).square().mean((1, 2, 3))).mean()
+        predicted = model(a * x0 + s * noise, steps, text(input_ids=ids)[0]).sample
+    weight = 5 * (1 - power) / (5 * (1 - power) + power)
+    return (weight * (predicted.float() - (a * noise - s * x0)).square()).mean()
 
 
 def train_unet(latents: Tensor, tokens: Tensor, text: Any, folder: Path, budget: Budget, device: str) -> Any:
     """Trains UNet and text encoder together on scaled latents [V, N, 4, 12, 12]: caption dropout 0.1, the style phrase
     on half of the rest. Returns the averaged UNet. `folder/run.safetensors` lets an interrupted run go on, exactly:
-    every step draws from a generator of its own. `folder/warm.safetensors`, if it is there, holds weights to start
-    from."""
+    every step draws from a generator of its own."""
     torch.manual_seed(budget.seed + 1)
-    model = unet()
-    if (folder / "warm.safetensors").exists():
-        from safetensors.torch import load_file
-
-        model.load_state_dict(load_file(folder / "warm.safetensors"), strict=False)
-    model = model.to(device, memory_format=torch.channels_last).train()
+    model = unet().to(device).train()
     text = text.to(device).train()
     run = _Run([*model.parameters(), *text.parameters()], budget)
     if (folder / "run.safetensors").exists():
@@ -300,7 +303,7 @@ def train_unet(latents: Tensor, tokens: Tensor, text: Any, folder: Path, budget:
         view = torch.randint(views, (size,), generator=generator, device=device)
         draw = torch.rand(size, generator=generator, device=device)
         kind = torch.where(draw < 0.1, 2, torch.where(draw < 0.55, 1, 0))
-        loss = _noise_loss(model, text, alphas, latents[view, index], tokens[kind, index], generator)
+        loss = _velocity_loss(model, text, alphas, latents[view, index], tokens[kind, index], generator)
         run.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(run.parameters, 1.0)
@@ -349,7 +352,7 @@ def train(
     seconds = {"autoencoder": time.time() - started}
     words = AutoTokenizer.from_pretrained(labeller)
     text = CLIPTextModel.from_pretrained(labeller, dtype=torch.float32)
-    latents = encode(vae, pixels, views=8, seed=budget.seed, device=device)
+    latents = encode(vae, pixels, views=budget.views, seed=budget.seed, device=device)
     scale = float(1 / latents.std())
     vae.register_to_config(scaling_factor=scale)
     started = time.time()

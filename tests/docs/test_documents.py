@@ -1,0 +1,117 @@
+"""What README and docs show runs: every command is parsed by the real command line, what is cheap is run, links lead
+somewhere, and the compatibility table is today's."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from penchant.cli import main
+from penchant.compatible import table
+from penchant.likelihoods import LIKELIHOODS
+from penchant.objectives import OBJECTIVES
+from penchant.recipe import Recipe, to_toml
+from penchant.recipes import RECIPES, find
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("README.md")])
+sys.path.insert(0, str(ROOT / "tests" / "train"))
+
+
+def code(text: str) -> list[str]:
+    """The indented blocks of a document, dedented."""
+    blocks = re.findall(r"(?:^    .*\n(?:^[ \t]*\n(?=    ))?)+", text, re.MULTILINE)
+    return [re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in blocks]
+
+
+def commands() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Every line of code that calls penchant, without its comment and launcher: (verb, words)."""
+    for document in DOCUMENTS:
+        for line in "".join(code(document.read_text())).splitlines():
+            words = shlex.split(line, comments=True)
+            if "penchant" in words[:4] and words[0] in ("penchant", "accelerate", "python"):
+                _, verb, *rest = words[words.index("penchant") :]
+                yield verb, tuple(rest)
+
+
+COMMANDS = sorted(set(commands()))
+# Each of these makes its own work; the others only read.
+HEAVY = ("align", "pretrain", "evaluate", "report")
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch) -> Path:
+    """A folder in which the names of the documents exist: a preference file, a finished run's recipe."""
+    from loop_fixtures import rows, write
+
+    for name in ("pickapic_v2", "pick-style-cartoon"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "train.parquet", rows(4))
+    run = tmp_path / "runs" / "2026-11-23-mapo"
+    run.mkdir(parents=True)
+    (run / "recipe.toml").write_text(to_toml(find("mapo")))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_documents_show_commands():
+    assert {"align", "recipes", "check", "cite", "doctor", "sample", "pretrain"} <= {verb for verb, _ in COMMANDS}
+    assert len(COMMANDS) > 15
+
+
+@pytest.mark.parametrize(("verb", "words"), [c for c in COMMANDS if c[0] == "align"])
+def test_an_align_command_is_understood(verb, words, desk, monkeypatch):
+    started: list[Recipe] = []
+
+    class Finished:
+        class outcome:
+            stopped_by = None
+
+    def align(recipe: Recipe, *, resume: bool) -> type[Finished]:
+        started.append(recipe)
+        assert resume == ("--resume" in words)
+        return Finished
+
+    monkeypatch.setattr("penchant.run.align", align)
+    assert main([verb, *words]) == 0
+    (recipe,) = started
+    for option, value in zip(words, words[1:], strict=False):
+        if option == "--lr":
+            assert recipe.train.lr == float(value)
+        if option == "--feedback.path":
+            assert recipe.feedback.path == value
+
+
+@pytest.mark.parametrize(("verb", "words"), [c for c in COMMANDS if c[0] not in HEAVY])
+def test_another_command_runs(verb, words, desk, capsys):
+    assert main([verb, *words]) == 0
+    assert capsys.readouterr().out
+
+
+def test_the_readme_s_python_runs_as_it_stands(tmp_path, monkeypatch):
+    (block,) = [b for b in code((ROOT / "README.md").read_text()) if b.startswith("import penchant")]
+    (tmp_path / "block.py").write_text(block)
+    monkeypatch.chdir(tmp_path)
+    names = runpy.run_path(str(tmp_path / "block.py"))
+    assert (names["run"].model_path / "model_index.json").exists() or any(names["run"].model_path.glob("*.safetensors"))
+
+
+def test_every_recipe_is_in_the_readme():
+    text = (ROOT / "README.md").read_text()
+    assert not [name for name in RECIPES if f"`{name}`" not in text]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document):
+    targets = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", document.read_text())
+    assert not [target for target in targets if not (document.parent / target).exists()]
+
+
+def test_the_compatibility_table_is_todays():
+    assert table(OBJECTIVES, LIKELIHOODS) in (ROOT / "docs" / "architecture.md").read_text()
