@@ -131,6 +131,7 @@ def ours(job: Job) -> tuple[Taker, float]:
     """The library's loop, and the CPU seconds of its encoding pass."""
     from accelerate import Accelerator
 
+    import penchant as pc
     from penchant.feedback import read, select
     from penchant.feedback.media import decode_image
     from penchant.run import FixedFeedback
@@ -139,7 +140,7 @@ def ours(job: Job) -> tuple[Taker, float]:
 
     recipe, folder = recipe_of(job), Path(job.folder) / f"{job.case}-{job.variant}"
     groups = select(read(job.pairs)).groups
-    model = recipe.policy.load()
+    model = pc.load(recipe.policy)
     reference = recipe.reference.build(model) if recipe.objective.needs.reference else None
     encoder = Encoder(model, folder / "encodings.sqlite", seed=recipe.seed, flip=False)
     warm = groups[0].group.candidates[0].media.bytes()

@@ -104,7 +104,7 @@ def _prepare_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
     if not resume:
         # The outcome goes last: while it is there the folder holds a finished run.
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        for name in ("metrics.jsonl", "report.html", "evaluation.json", "outcome.json"):
+        for name in ("metrics.jsonl", "report.html", "evaluation.json", "scores.json", "outcome.json"):
             (folder / name).unlink(missing_ok=True)
     _write(folder / "recipe.toml", to_toml(recipe) + "\n[versions]\n" + _versions())
 
@@ -137,6 +137,7 @@ def _versions() -> str:
 
 def _align(recipe: Recipe, folder: Path, resume: bool, say: Say) -> Run:
     from penchant.judging import Judging
+    from penchant.models import load
     from penchant.train.encoding import Encoder
     from penchant.train.guards import StopRequest
     from penchant.train.loop import Loop
@@ -145,7 +146,7 @@ def _align(recipe: Recipe, folder: Path, resume: bool, say: Say) -> Run:
     accelerator = _accelerator(recipe, folder)
     quiet: Say = say if accelerator.is_main_process else _silent
     selection, reading = _feedback(recipe, folder, quiet)
-    model = recipe.policy.load().to(accelerator.device)
+    model = load(recipe.policy).to(accelerator.device)
     watch.lap("load")
     # Before a checkpoint or a step changes the policy.
     needs = recipe.objective.needs
@@ -213,6 +214,7 @@ def evaluate(recipe: Recipe, folder: Path, say: Say = print) -> Path:
     from dataclasses import replace
 
     from penchant.judging import Judging
+    from penchant.models import load
     from penchant.train.loop import Outcome
 
     if recipe.evaluation is None or not (folder / "outcome.json").exists():
@@ -220,10 +222,10 @@ def evaluate(recipe: Recipe, folder: Path, say: Say = print) -> Path:
     watch = Watch()
     selection, reading = _feedback(recipe, folder, say)
     judging = Judging.of(recipe, selection, Path(recipe.cache or folder.parent / "cache"))
-    base = judging.sample(recipe.policy.load(), say)
+    base = judging.sample(load(recipe.policy), say)
     saved = str(folder / "model")
     spec = replace(recipe.policy, lora=0, adapter=saved) if recipe.policy.lora else replace(recipe.policy, path=saved)
-    policy = judging.sample(spec.load(), say)
+    policy = judging.sample(load(spec), say)
     watch.lap("sample both")
     outcome = Outcome(**json.loads((folder / "outcome.json").read_text()))
     return judging.report(base, policy, reading, watch, outcome, folder, say)

@@ -142,7 +142,7 @@ def test_all_weights_survive_save_and_reload(load, tmp_path):
     train_a_little(model)
     model.save(tmp_path)
     again = DiffusionPipeline.from_pretrained(tmp_path, use_safetensors=True)
-    assert _sampled(again).sub(_sampled(model.pipeline)).abs().max() == 0.0
+    assert _same_sample(_sampled(again), _sampled(model.pipeline))
     assert penchant.load(str(tmp_path), resolution=RESOLUTION).fingerprint() == model.fingerprint()
     assert not [f for f in tmp_path.rglob("*") if f.suffix in (".bin", ".pt", ".ckpt")]
 
@@ -159,14 +159,19 @@ def test_an_adapter_survives_save_and_reload_with_its_scale(load, folder, tmp_pa
 
     stock = DiffusionPipeline.from_pretrained(folder)
     stock.load_lora_weights(tmp_path)
-    assert _sampled(stock).sub(trained).abs().max() == 0.0
+    assert _same_sample(_sampled(stock), trained)
 
     continued = load(adapter=str(tmp_path))
-    assert _sampled(continued.pipeline).sub(trained).abs().max() == 0.0
+    assert _same_sample(_sampled(continued.pipeline), trained)
     assert continued.fingerprint() == model.fingerprint()
     assert sum(p.numel() for p in continued.trainable_parameters()) == sum(
         p.numel() for p in model.trainable_parameters()
     )
+
+
+def _same_sample(one: torch.Tensor, other: torch.Tensor) -> bool:
+    # Weights that lie elsewhere in memory may be summed in another order; their own bits are compared by fingerprint.
+    return bool((one - other).abs().max() < 1e-5)
 
 
 def _sampled(pipeline) -> torch.Tensor:

@@ -13,23 +13,25 @@ if TYPE_CHECKING:
 __all__ = ["Policy", "load"]
 
 
-def load(path: str | PathLike[str], *, lora: int = 0, **options: Any) -> ImageModel:
-    """Load a pipeline as a policy; `model.spec` is the `Policy` it was loaded from.
+def load(policy: str | PathLike[str] | Policy, **options: Any) -> ImageModel:
+    """The loaded model, on the CPU, with its adapter if one is asked for; `model.spec` is its `Policy`.
 
     Args:
-        path: a pipeline folder, a hub id, or `zoo:NAME`.
-        lora: rank of the adapter to train; 0 trains every weight of the denoiser.
-        options: the other fields of `Policy`.
+        policy: a `Policy`; or a pipeline folder, a hub id, or `zoo:NAME`.
+        options: with a path, the other fields of `Policy` (`lora=16`).
 
     Raises:
         ModelError: no such folder, an unknown family or option, or weights that are not safetensors.
     """
-    from dataclasses import fields
+    from dataclasses import fields, replace
 
     from penchant.errors import ModelError, nearest
+    from penchant.models.loading import load_policy
 
     known = [f.name for f in fields(Policy)]
     for name in options:
         if name not in known:
             raise ModelError(f"'{name}' is no option of a policy.", field=name, remedy=nearest(name, known))
-    return Policy(path=fspath(path), lora=lora, **options).load()
+    if isinstance(policy, Policy):
+        return load_policy(replace(policy, **options))
+    return load_policy(Policy(path=fspath(policy), **options))

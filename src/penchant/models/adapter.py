@@ -56,6 +56,9 @@ class ImageModel(Denoiser):
         for part in pipeline.components.values():
             if isinstance(part, nn.Module):
                 part.eval().requires_grad_(part is self.bare)
+        # Large shallow pictures encode nearly twice as fast with channels last. The rest keeps its layout: denoisers are
+        # slower with it, and the decoder is to give the very bits of the stock pipeline.
+        pipeline.vae.encoder.to(memory_format=torch.channels_last)
         self.resolution: int = spec.resolution or self.native_resolution()
         multiple = pipeline.vae_scale_factor * self.latent_multiple()
         if self.resolution % multiple:
@@ -202,7 +205,8 @@ class ImageModel(Denoiser):
         vae, latents, framings = self.pipeline.vae, [], []
         for image, name, flip in zip(images, ids, flips, strict=True):
             pixels, framing = frame(image, self.resolution, flip=flip)
-            posterior = vae.encode(pixels[None].to(vae.device, torch.float32)).latent_dist
+            rows = pixels[None].to(vae.device, torch.float32, memory_format=torch.channels_last)
+            posterior = vae.encode(rows).latent_dist
             noise = posterior_noise(tuple(posterior.mean.shape), seed=seed, name=name).to(vae.device)
             latents.append(normalise(posterior.mean + posterior.std * noise, vae.config))
             framings.append(framing)

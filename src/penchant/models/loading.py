@@ -96,7 +96,7 @@ def refuse_pickles(source: str, index: dict[str, Any]) -> None:
 
 
 def load_policy(policy: Policy) -> ImageModel:
-    """Load, freeze what does not train, attach the adapter. See `Policy.load`."""
+    """Load, freeze what does not train, attach the adapter. See `penchant.models.load`."""
     source = locate(policy.path)
     index = read_index(source)
     family = family_of(index["_class_name"], name=policy.family, folder=source)

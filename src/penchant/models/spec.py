@@ -1,14 +1,11 @@
-"""`Policy`, the description of the model to align."""
+"""`Policy`, the description of the model to align; `penchant.models.load` makes it one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from penchant.errors import ModelError
-
-if TYPE_CHECKING:
-    from penchant.models.adapter import ImageModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +52,3 @@ class Policy:
             raise ModelError(
                 f"unknown dtype '{self.dtype}'.", field="dtype", remedy="use float32, bfloat16 or float16."
             )
-
-    def load(self) -> ImageModel:
-        """The loaded model, on the CPU, with its adapter if one is asked for.
-
-        Raises:
-            ModelError: no such folder, an unknown family, or weights that are not safetensors.
-        """
-        from penchant.models.loading import load_policy
-
-        return load_policy(self)

@@ -40,7 +40,7 @@ class Budget:
     vae_steps: int = 1200
     vae_batch: int = 16
     vae_lr: float = 2e-3
-    unet_steps: int = 12000
+    unet_steps: int = 10000
     unet_batch: int = 32
     unet_lr: float = 8e-4
     unet_ema: float = 0.9995

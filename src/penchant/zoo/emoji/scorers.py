@@ -95,9 +95,7 @@ def judge(vocabulary: int) -> Any:
     vision.hidden_size = 128
     text = CLIPTextConfig(**_text_settings(vocabulary) | {"hidden_size": 96, "num_hidden_layers": 3})
     config = VisionTextDualEncoderConfig.from_vision_text_configs(vision, text, projection_dim=DIMENSION)
-    return VisionTextDualEncoderModel(
-        config=config, vision_model=ConvNextModel(vision), text_model=CLIPTextModel(text)
-    )
+    return VisionTextDualEncoderModel(config=config, vision_model=ConvNextModel(vision), text_model=CLIPTextModel(text))
 
 
 def style_classifier() -> Any:
@@ -161,9 +159,7 @@ def text_features(model: Any, ids: Tensor) -> Tensor:
     return F.normalize(model.text_projection(pooled).float(), dim=-1)
 
 
-def _contrastive(
-    model: Any, ids: Tensor, concept: Tensor
-) -> Callable[[Tensor, Tensor, torch.Generator], Tensor]:
+def _contrastive(model: Any, ids: Tensor, concept: Tensor) -> Callable[[Tensor, Tensor, torch.Generator], Tensor]:
     """Symmetric InfoNCE in which pictures of the same caption are all positives of it, and melted ones of none."""
 
     def loss_of(images: Tensor, index: Tensor, generator: torch.Generator) -> Tensor:
