@@ -1,9 +1,9 @@
 """Two text-image scorers of different architecture, and a style classifier.
 
 Scorer A ("labeller", a CLIP with a vision transformer) labels preferences; scorer B ("judge", a ConvNeXt beside a text
-transformer of another size) only ever judges. They share no weights, no seed and no architecture of the eye. All know the captions of the categories that
-the generator draws, also those that it never saw, so that they can judge them; what is held out from them is one
-artist's picture of a tenth of the captions, on which their accuracy is measured.
+transformer of another size) only ever judges. They share no weights, no seed and no architecture of the eye. All know
+the captions of the categories that the generator draws, also those that it never saw, so that they can judge them; what
+is held out from them is one artist's picture of a tenth of the captions, on which their accuracy is measured.
 """
 
 from __future__ import annotations
@@ -253,6 +253,11 @@ def _train_style(pictures: Sequence[Picture], folder: Path, steps: int, device: 
     seconds = _train(model, loss_of, pixels[rows], steps, 64, 13)
     with torch.no_grad():
         guess = torch.cat([model(as_float(chunk)).logits.argmax(-1) for chunk in pixels[unseen].split(256)])
-    result = {"seconds": seconds, "accuracy": float((guess == style[unseen]).float().mean())}
+    right, preferred = guess == style[unseen], (guess == 0) == (style[unseen] == 0)
+    result = {
+        "seconds": seconds,
+        "accuracy": float(right.float().mean()),
+        f"{STYLES[0]} or not": float(preferred.float().mean()),
+    }
     model.half().save_pretrained(folder)
     return result
