@@ -1,9 +1,10 @@
 """Does MaPO win where the preferred pictures are foreign to the reference, and does it cost less?
 
 Pick-Style on real pictures: for each caption the Fluent drawing is preferred to another artist's; the base draws plain
-captions in all three styles. MaPO, Diffusion-DPO and SFT train on the same pairs for the same steps, with three seeds,
-and draw captions that no pair contained. Measured: share of the preferred style (a classifier that no method was
-trained against), caption fidelity (the held-out judge), CPU seconds and peak memory of a step.
+captions in all three styles. MaPO, Diffusion-DPO and SFT train on the same pairs for the same steps, at two learning
+rates and with three seeds, and draw captions that no pair contained. Measured: share of the preferred style (a
+classifier that no method was trained against), caption fidelity (the held-out judge), both against the base and MaPO
+against the others, CPU seconds and peak memory of a step.
 
     python reproduce/mapo.py            # resumable: finished runs are kept
     python reproduce/mapo.py --fresh
@@ -15,7 +16,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,115 +25,144 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent
 RUNS = ROOT.parent / "runs" / "reproduce-mapo"
 SEEDS = (0, 1, 2)
-METHODS: Mapping[str, tuple[str, ...]] = {
-    "MaPO": (),
-    "Diffusion-DPO": ("--objective.beta", "5000"),
-    "SFT": (),
-}
-OBJECTIVES = {"MaPO": "mapo", "Diffusion-DPO": "dpo", "SFT": "sft"}
-
-
-def recipe(method: str) -> Any:
-    """The `mapo` recipe with another objective in place and everything else equal."""
-    from dataclasses import replace
-
-    from penchant.objectives import OBJECTIVES as CLASSES
-    from penchant.recipes import find
-
-    base = find("mapo")
-    return replace(base, name=method.lower(), objective=CLASSES[OBJECTIVES[method]]())
+RATES = ("5e-6", "2e-5")
+STYLE, JUDGE = "emoji/style:fluent", "emoji/judge"
 
 
 def mapo() -> Any:
-    """MaPO's run."""
-    return recipe("MaPO")
+    """MaPO's run: the `mapo` recipe."""
+    from penchant.recipes import find
+
+    return find("mapo")
 
 
 def diffusion_dpo() -> Any:
-    """Diffusion-DPO's run."""
-    return recipe("Diffusion-DPO")
+    """The same with Diffusion-DPO in place of MaPO, at its authors' beta."""
+    from penchant.objectives import DPO
+
+    return replace(mapo(), name="diffusion-dpo", objective=DPO(beta=5000.0))
 
 
 def sft() -> Any:
-    """SFT's run."""
-    return recipe("SFT")
+    """The same with SFT on the preferred drawing."""
+    from penchant.objectives import SFT
+
+    return replace(mapo(), name="sft", objective=SFT())
 
 
-FUNCTIONS = {"MaPO": "mapo", "Diffusion-DPO": "diffusion_dpo", "SFT": "sft"}
+METHODS = {"MaPO": mapo, "Diffusion-DPO": diffusion_dpo, "SFT": sft}
 
 
-def train(method: str, seed: int) -> Path:
-    """One run in a process of its own, so that its peak memory is its own."""
-    folder = RUNS / f"{FUNCTIONS[method]}-{seed}"
-    if not (folder / "report.html").exists():
-        command = [sys.executable, "-m", "penchant", "align", f"{__file__}:{FUNCTIONS[method]}", "--seed", str(seed)]
-        command += ["--out", str(folder), "--cache", str(RUNS / f"cache-{seed}"), *METHODS[method]]
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One method at one learning rate."""
+
+    method: str
+    rate: str
+
+    def folder(self, seed: int) -> Path:
+        """Where its run with `seed` lies."""
+        return RUNS / f"{METHODS[self.method].__name__}-{self.rate}-{seed}"
+
+    def train(self, seed: int) -> None:
+        """One run in a process of its own, so that its peak memory is its own; a finished one is kept."""
+        folder = self.folder(seed)
+        if (folder / "report.html").exists():
+            return
+        run = f"{__file__}:{METHODS[self.method].__name__}"
+        command = [sys.executable, "-m", "penchant", "align", run, "--seed", str(seed), "--lr", self.rate]
+        command += ["--out", str(folder), "--cache", str(RUNS / "cache")]
         if (folder / "checkpoints").exists():
             command.append("--resume")
         subprocess.run(command, check=True)
-    return folder
+
+    def scores(self, judge: str, side: str) -> np.ndarray:
+        """Scores [seeds, P, S] of held-out captions."""
+        found = [json.loads((self.folder(seed) / "scores.json").read_text()) for seed in SEEDS]
+        return np.array([one["held-out"][judge][side] for one in found])
+
+    def outcomes(self) -> list[dict[str, float]]:
+        """What each run cost."""
+        return [json.loads((self.folder(seed) / "outcome.json").read_text()) for seed in SEEDS]
 
 
-def summarise(method: str, folders: list[Path]) -> dict[str, Any]:
-    """Means over seeds, with the interval over prompts and seeds where pictures were judged."""
+def against(arm: Arm, other: Arm, side: str) -> dict[str, list[float]]:
+    """Style and fidelity of an arm's pictures beside another's (or the base's, with its own arm and side "base")."""
     from penchant.evaluate import mean_gain, win_rate
 
-    scores = [json.loads((folder / "scores.json").read_text()) for folder in folders]
-    outcomes = [json.loads((folder / "outcome.json").read_text()) for folder in folders]
-    steps = outcomes[0]["step"]
-
-    def stack(judge: str, side: str) -> np.ndarray:
-        return np.array([s["held-out"][judge][side] for s in scores])
-
-    style, judge = "emoji/style:fluent", "emoji/judge"
-    share = {side: (stack(style, side) > 0.5).astype(float) for side in ("policy", "base")}
-    shift = mean_gain(share["policy"], share["base"])
-    fidelity = win_rate(stack(judge, "policy"), stack(judge, "base"))
-    alignment = mean_gain(stack(judge, "policy"), stack(judge, "base"))
+    fluent, beside = (a.scores(STYLE, s) > 0.5 for a, s in ((arm, "policy"), (other, side)))
+    style = mean_gain(fluent.astype(float), beside.astype(float))
+    fidelity = win_rate(arm.scores(JUDGE, "policy"), other.scores(JUDGE, side))
     return {
-        "method": method,
-        "share_before": shift.before,
-        "share_after": shift.after,
-        "share_gain": [shift.gain, shift.low, shift.high],
+        "share": [style.before, style.after],
+        "share_gain": [style.gain, style.low, style.high],
         "fidelity_win_rate": [fidelity.rate, fidelity.low, fidelity.high],
-        "alignment_gain": [alignment.gain, alignment.low, alignment.high],
-        "cpu_seconds_per_step": float(np.mean([o["cpu_seconds"] / steps for o in outcomes])),
-        "seconds_per_step": float(np.mean([o["seconds"] / steps for o in outcomes])),
-        "peak_bytes": float(np.max([o["peak_bytes"] for o in outcomes])),
-        "runs": len(folders),
-        "prompts": int(stack(judge, "base").shape[1]),
     }
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def summarise(arms: list[Arm]) -> dict[str, Any]:
+    """Every arm against the base, MaPO against the others at the same rate, and what a step costs."""
+    costs = {
+        method: {
+            "cpu_seconds_per_step": float(np.median([o["cpu_seconds"] / o["step"] for o in found])),
+            "peak_bytes": float(np.median([o["peak_bytes"] for o in found])),
+        }
+        for method in METHODS
+        for found in [[o for arm in arms if arm.method == method for o in arm.outcomes()]]
+    }
+    duels = [(Arm(method="MaPO", rate=r), Arm(method=m, rate=r)) for r in RATES for m in METHODS if m != "MaPO"]
+    return {
+        "seeds": len(SEEDS),
+        "shape": list(arms[0].scores(JUDGE, "base").shape),
+        "against_base": [{"method": a.method, "rate": a.rate, **against(a, a, "base")} for a in arms],
+        "mapo_against": [{"method": o.method, "rate": o.rate, **against(a, o, "policy")} for a, o in duels],
+        "costs": costs,
+    }
+
+
+def _percent(values: list[float], sign: str = "") -> str:
+    middle, low, high = (100 * v for v in values)
+    return f"{middle:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+
+
+def table(result: dict[str, Any]) -> str:
     """The result as Markdown."""
-    lines = [
-        "| method | Fluent share, base -> aligned | gain [95 %] | caption fidelity: win rate against base [95 %] "
-        "| CPU s / step | peak GB |",
-        "|---|---|---|---|---|---|",
-    ]
-    for r in rows:
-        gain, low, high = (100 * v for v in r["share_gain"])
-        rate, bottom, top = (100 * v for v in r["fidelity_win_rate"])
+    lines = ["| method | rate | Fluent share, % | gain, points [95 %] | fidelity: wins against the base, % [95 %] |"]
+    lines += ["|---|---|---|---|---|"]
+    for row in result["against_base"]:
+        before, after = (100 * v for v in row["share"])
         lines.append(
-            f"| {r['method']} | {100 * r['share_before']:.0f} % -> {100 * r['share_after']:.0f} % "
-            f"| {gain:+.1f} [{low:+.1f}, {high:+.1f}] | {rate:.1f} % [{bottom:.1f}, {top:.1f}] "
-            f"| {r['cpu_seconds_per_step']:.2f} | {r['peak_bytes'] / 1e9:.2f} |"
+            f"| {row['method']} | {row['rate']} | {before:.0f} -> {after:.0f} | {_percent(row['share_gain'], '+')} "
+            f"| {_percent(row['fidelity_win_rate'])} |"
         )
+    lines += [
+        "",
+        "| MaPO against | rate | Fluent share, points [95 %] | fidelity: MaPO wins, % [95 %] |",
+        "|---|---|---|---|",
+    ]
+    for row in result["mapo_against"]:
+        gain, wins = _percent(row["share_gain"], "+"), _percent(row["fidelity_win_rate"])
+        lines.append(f"| {row['method']} | {row['rate']} | {gain} | {wins} |")
+    lines += ["", "| method | CPU s a step | peak GB |", "|---|---|---|"]
+    for method, cost in result["costs"].items():
+        lines.append(f"| {method} | {cost['cpu_seconds_per_step']:.2f} | {cost['peak_bytes'] / 1e9:.2f} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Trains what is missing, prints the table and records it."""
+    """Trains what is missing, prints the tables and records them."""
     if "--fresh" in sys.argv:
         shutil.rmtree(RUNS, ignore_errors=True)
-    folders = {method: [train(method, seed) for seed in SEEDS] for method in METHODS}
-    rows = [summarise(method, found) for method, found in folders.items()]
+    arms = [Arm(method=method, rate=rate) for rate in RATES for method in METHODS]
+    for seed in SEEDS:
+        for arm in arms:
+            arm.train(seed)
+    result = summarise(arms)
     results = ROOT / "results"
     results.mkdir(exist_ok=True)
-    (results / "mapo.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (results / "mapo.md").write_text(table(rows) + "\n")
-    print(table(rows))
+    (results / "mapo.json").write_text(json.dumps(result, indent=1) + "\n")
+    (results / "mapo.md").write_text(table(result) + "\n")
+    print(table(result))
 
 
 if __name__ == "__main__":

@@ -55,8 +55,8 @@ class Judging:
             raise RecipeError("nobody judges.", field="evaluation.judges", remedy="name a judge, or drop evaluation.")
         return cls(
             recipe=recipe,
-            seen=choose(list(trained), spec.count, seed=recipe.seed),
-            held_out=choose([p for p in _lines(spec.prompts) if p not in trained], spec.count, seed=recipe.seed),
+            seen=choose(list(trained), spec.count),
+            held_out=choose([p for p in _lines(spec.prompts) if p not in trained], spec.count),
             judges={address: (load(address), role) for address, role in roles},
             cache=cache,
         )

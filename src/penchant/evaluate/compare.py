@@ -32,10 +32,10 @@ class Sheet:
         return [p for p in self.prompts for _ in range(self.seeds)]
 
 
-def choose(prompts: Sequence[str], count: int, *, seed: int) -> tuple[str, ...]:
-    """`count` different prompts, drawn by count and not by place."""
+def choose(prompts: Sequence[str], count: int) -> tuple[str, ...]:
+    """`count` different prompts, drawn by count and not by place; the same ones whatever seed a policy trained with."""
     unique = sorted(set(prompts))
-    order = generator(seed, 0, "prompts", "evaluation").permutation(len(unique))
+    order = generator(0, 0, "prompts", "evaluation").permutation(len(unique))
     return tuple(unique[i] for i in order[:count])
 
 

@@ -161,6 +161,12 @@ class ImageModel(Denoiser):
         named = chain.from_iterable(((f"{k}.{n}", t) for n, t in v.state_dict().items()) for k, v in parts.items())
         return fingerprint(named, type(self).__name__, self.resolution)
 
+    def sampler(self) -> str:
+        """How `generate` walks from noise to a picture, in words: part of the key of kept samples."""
+        scheduler = self.pipeline.scheduler
+        settings = sorted((k, v) for k, v in scheduler.config.items() if not k.startswith("_"))
+        return f"{type(scheduler).__name__} {settings}"
+
     def encode_candidates(
         self, candidates: Sequence[Candidate], *, flips: Sequence[bool], seed: int
     ) -> list[dict[str, Tensor]]:

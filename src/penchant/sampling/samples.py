@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from PIL import Image
 
 
 class SampleCache:
-    """Samples under `folder`, keyed by (model weights, prompt, seed, steps, guidance)."""
+    """Samples under `folder`, keyed by (model weights, sampler, prompt, seed, steps, guidance)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -29,7 +30,7 @@ class SampleCache:
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Image.Image]:
         """One picture a (prompt, seed); only what is missing is sampled, batch by batch, so a stop loses one batch."""
-        name = f"{model.fingerprint()}-{model.encoder_fingerprint()}-{steps}-{guidance}"
+        name = f"{model.fingerprint()}-{model.encoder_fingerprint()}-{model.sampler()}-{steps}-{guidance}"
         files = [self._file(name, p, s) for p, s in zip(prompts, seeds, strict=True)]
         todo = [i for i, file in enumerate(files) if not file.exists()]
         for start in range(0, len(todo), batch_size):
@@ -42,7 +43,7 @@ class SampleCache:
                 batch_size=batch_size,
             )
             for i, image in zip(rows, images, strict=True):
-                partial = files[i].with_suffix(".partial")
+                partial = files[i].with_suffix(f".{os.getpid()}.partial")
                 image.save(partial, "PNG")
                 partial.replace(files[i])
             if progress is not None:

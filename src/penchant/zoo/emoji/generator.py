@@ -40,7 +40,7 @@ class Budget:
     vae_steps: int = 1200
     vae_batch: int = 16
     vae_lr: float = 2e-3
-    unet_steps: int = 10000
+    unet_steps: int = 8000
     unet_batch: int = 32
     unet_lr: float = 8e-4
     unet_ema: float = 0.9995
@@ -129,6 +129,7 @@ def scheduler() -> Any:
         beta_schedule="scaled_linear",
         clip_sample=False,
         set_alpha_to_one=True,
+        steps_offset=1,
         timestep_spacing="trailing",
         prediction_type="v_prediction",
         rescale_betas_zero_snr=True,

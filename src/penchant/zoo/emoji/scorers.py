@@ -35,7 +35,7 @@ class Budget:
 
     labeller_steps: int = 1800
     judge_steps: int = 1500
-    style_steps: int = 1500
+    style_steps: int = 4000
     batch: int = 96
 
 
@@ -205,7 +205,8 @@ def train(
             model = make(len(words))
             results[name] = _train_scorer(model, known, words, folder / name, steps, budget.batch, seed, device)
     if only in ("", "style") and not (folder / "style" / "config.json").exists():
-        results["style"] = _train_style(known, folder / "style", budget.style_steps, device)
+        # A style is a style whatever is drawn: the classifier learns from all categories.
+        results["style"] = _train_style(pictures, folder / "style", budget.style_steps, device)
     return results
 
 
