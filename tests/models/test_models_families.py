@@ -164,6 +164,7 @@ def test_an_adapter_survives_save_and_reload_with_its_scale(load, folder, tmp_pa
     continued = load(adapter=str(tmp_path))
     assert _same_sample(_sampled(continued.pipeline), trained)
     assert continued.fingerprint() == model.fingerprint()
+    assert load(lora=4, lora_alpha=4.0).fingerprint() != load(lora=4, lora_alpha=8.0).fingerprint()
     assert sum(p.numel() for p in continued.trainable_parameters()) == sum(
         p.numel() for p in model.trainable_parameters()
     )

@@ -153,7 +153,8 @@ class ImageModel(Denoiser):
         named = dict(self.bare.state_dict() if adapters else base_weights(self.bare))
         if self.alphas_cumprod is not None:
             named["alphas_cumprod"] = self.alphas_cumprod
-        return fingerprint(named.items(), type(self).__name__, self.prediction, self.compute_dtype, self.shift)
+        scales = lora.scales(self.bare) if adapters else ()
+        return fingerprint(named.items(), type(self).__name__, self.prediction, self.compute_dtype, self.shift, *scales)
 
     def encoder_fingerprint(self) -> str:
         """Name of everything that `encode_images` and `encode_prompts` depend on: the key of an encoding cache."""

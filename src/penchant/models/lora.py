@@ -42,6 +42,11 @@ def add(module: Any, *, rank: int, alpha: float | None, targets: tuple[str, ...]
     _train_in_float32(module)
 
 
+def scales(module: Any) -> list[float]:
+    """What each adapter's product is multiplied by; the weights do not say it."""
+    return [config.lora_alpha / config.r for config in getattr(module, "peft_config", {}).values()]
+
+
 def load(pipeline: Any, component: str, folder: str) -> None:
     """Load saved LoRA weights into the denoiser as its trainable adapter.
 
