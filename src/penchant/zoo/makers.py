@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from penchant.errors import RecipeError, nearest
 
@@ -52,8 +54,19 @@ def emoji(out: Path, device: str) -> None:
         from penchant.models import load as load_model
 
         model = load_model(str(out / "pipeline")).to(device)
+        _sheet(model, [*captions, *prompts], out / "sheet.png")
         pairs = feedback.sample_pairs(model, load_judge(str(out / "labeller")), captions, steps=20, guidance=2.0)
         made["samples"] = feedback.write(pairs, out / "samples.parquet")
     made["cpu_seconds"] = time.process_time() - started
     with (out / "made.jsonl").open("a") as stream:
         stream.write(json.dumps(made) + "\n")
+
+
+def _sheet(model: Any, captions: Sequence[str], path: Path) -> None:
+    """40 captions that the generator knows, drawn by count, one picture each: for a person to look at."""
+    from penchant.evaluate import contact_sheet
+    from penchant.evaluate.compare import choose
+
+    shown = choose(captions, 40)
+    images = model.generate(shown, seeds=range(len(shown)), steps=25, guidance=3.0, batch_size=20)
+    contact_sheet(images, shown, columns=10, tile=96).save(path)

@@ -35,7 +35,7 @@ class Budget:
 
     labeller_steps: int = 1800
     judge_steps: int = 1500
-    style_steps: int = 4000
+    style_steps: int = 2500
     batch: int = 96
 
 
