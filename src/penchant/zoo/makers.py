@@ -55,7 +55,7 @@ def emoji(out: Path, device: str) -> None:
 
         model = load_model(str(out / "pipeline")).to(device)
         _sheet(model, [*captions, *prompts], out / "sheet.png")
-        pairs = feedback.sample_pairs(model, load_judge(str(out / "labeller")), captions, steps=20, guidance=2.0)
+        pairs = feedback.sample_pairs(model, load_judge(str(out / "labeller")), captions, steps=20)
         made["samples"] = feedback.write(pairs, out / "samples.parquet")
     made["cpu_seconds"] = time.process_time() - started
     with (out / "made.jsonl").open("a") as stream:

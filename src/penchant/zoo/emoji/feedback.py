@@ -1,8 +1,9 @@
 """The emoji feedback: the generator's own samples labelled by scorer A, and the artists' pictures of one caption.
 
-`samples.parquet` is simulated feedback: no person voted. Four samples a caption at low guidance, scored by the
-labeller; a caption's best and worst make its pair, a Pick-a-Pic row. `artists.parquet` holds real drawings: the Fluent
-picture of a caption is preferred to Noto's or Twemoji's, a Pick-Style row with a stated, not a voted, preference.
+`samples.parquet` is simulated feedback: no person voted. Four samples a caption, of one model at several guidance
+scales as in Pick-a-Pic, scored by the labeller; a caption's best and worst make its pair, a Pick-a-Pic row.
+`artists.parquet` holds real drawings: the Fluent picture of a caption is preferred to Noto's or Twemoji's, a Pick-Style
+row with a stated, not a voted, preference.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from penchant.feedback.export import export_parquet
 from penchant.likelihoods.randomness import generator
 from penchant.zoo.emoji.data import Picture
 
-SAMPLES_A_PROMPT = 4
+# Two samples of the bare model, two guided ones.
+GUIDANCES = (1.0, 1.0, 2.0, 3.0)
 
 
 def artist_pairs(pictures: Sequence[Picture], *, preferred: str = "fluent") -> list[Group]:
@@ -44,28 +46,34 @@ def artist_pairs(pictures: Sequence[Picture], *, preferred: str = "fluent") -> l
     return groups
 
 
-def sample_pairs(model: Any, judge: Any, captions: Sequence[str], *, steps: int, guidance: float) -> list[Group]:
-    """Best against worst of four samples a caption, by the judge's score."""
+def sample_pairs(model: Any, judge: Any, captions: Sequence[str], *, steps: int) -> list[Group]:
+    """Best against worst, by the judge's score, of a caption's samples at `GUIDANCES`."""
     groups = []
-    for start in range(0, len(captions), 8):
-        chunk = list(captions[start : start + 8])
-        rows = [c for c in chunk for _ in range(SAMPLES_A_PROMPT)]
-        seeds = [int(generator(0, i, c, "candidate").integers(2**31)) for c in chunk for i in range(SAMPLES_A_PROMPT)]
-        images = model.generate(rows, seeds=seeds, steps=steps, guidance=guidance, batch_size=len(rows))
-        scores = judge.score(rows, images)[:, 0].reshape(len(chunk), SAMPLES_A_PROMPT)
-        for i, caption in enumerate(chunk):
-            best, worst = int(np.argmax(scores[i])), int(np.argmin(scores[i]))
-            picked = [(images[i * SAMPLES_A_PROMPT + k], seeds[i * SAMPLES_A_PROMPT + k]) for k in (best, worst)]
+    for start in range(0, len(captions), 32):
+        chunk = list(captions[start : start + 32])
+        by_caption = list(zip(*(_candidates(model, chunk, i, steps=steps) for i in range(len(GUIDANCES))), strict=True))
+        for caption, candidates in zip(chunk, by_caption, strict=True):
+            scores = judge.score([caption] * len(candidates), [image for image, _ in candidates])[:, 0]
+            picked = [candidates[int(np.argmax(scores))], candidates[int(np.argmin(scores))]]
             groups.append(
                 Group(
                     prompt=caption,
-                    candidates=tuple(
-                        Candidate(media=Media.of(_encode(image)), model="emoji", seed=seed) for image, seed in picked
-                    ),
+                    candidates=tuple(candidate for _, candidate in picked),
                     judgements=(Judgement(kind="pair", values=(1.0, 0.0), source=f"simulated:{judge.name}"),),
                 )
             )
     return groups
+
+
+def _candidates(model: Any, captions: Sequence[str], place: int, *, steps: int) -> list[tuple[Any, Candidate]]:
+    """The candidate in `place` of every caption: picture and record."""
+    seeds = [int(generator(0, place, c, "candidate").integers(2**31)) for c in captions]
+    images = model.generate(captions, seeds=seeds, steps=steps, guidance=GUIDANCES[place], batch_size=len(captions))
+    name = f"emoji, guidance {GUIDANCES[place]:g}"
+    return [
+        (image, Candidate(media=Media.of(_encode(image)), model=name, seed=seed))
+        for image, seed in zip(images, seeds, strict=True)
+    ]
 
 
 def write(groups: Sequence[Group], path: Path) -> int:

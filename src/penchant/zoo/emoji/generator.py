@@ -355,7 +355,7 @@ def train(
     text = CLIPTextModel.from_pretrained(labeller, dtype=torch.float32)
     latents = encode(vae, pixels, views=budget.views, seed=budget.seed, device=device)
     scale = float(1 / latents.std())
-    vae.register_to_config(scaling_factor=scale)
+    vae.register_to_config(scaling_factor=scale, _name_or_path="")
     started = time.time()
     model = train_unet(latents * scale, _token_table(words, known, device), text, folder, budget, device)
     seconds["unet"] = time.time() - started
