@@ -40,9 +40,9 @@ def test_a_picture_depends_on_its_prompt_and_seed_alone():
     assert distance.max() <= 2
 
 
-@pytest.mark.parametrize(("name", "least"), [("labeller", 0.93), ("judge", 0.88)])
+@pytest.mark.parametrize(("name", "least"), [("labeller", 0.99), ("judge", 0.99)])
 def test_a_scorer_prefers_the_true_caption_of_real_drawings(name, least):
-    """The card's figures are 97.5 % and 95.6 % on the drawings that the scorers know; most of these pairs are such."""
+    """The card says 99.98 % and 99.99 % of the drawings that the scorers know; most of these pairs are such."""
     from penchant.feedback.media import decode_image
 
     judge = load_judge(f"zoo:emoji/{name}")

@@ -33,11 +33,11 @@ def embedded() -> Recipe:
         objective=DPO(beta=2000.0),
         feedback=Preferences(path="zoo:emoji/samples"),
         reference=Reference(),
-        train=Training(steps=100, batch_size=16, lr=2e-5, warmup=10, weight_decay=0.0),
+        train=Training(steps=200, batch_size=16, lr=2e-5, warmup=10, weight_decay=0.0),
         evaluation=Evaluation(
             prompts="zoo:emoji/prompts",
             count=90,
-            seeds=2,
+            seeds=3,
             steps=16,
             # Without guidance: with it the base draws about as well as the better half of the pairs.
             guidance=1.0,
