@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from penchant.errors import RecipeError
 from penchant.evaluate import (
+    MeanGain,
     PolicyResult,
     Reading,
     ReadingReason,
@@ -20,7 +21,7 @@ from penchant.evaluate import (
     write_report,
 )
 from penchant.evaluate.compare import Sheet, choose, judged, moved, pictures, requests, spread
-from penchant.evaluate.evidence import Captions, Role
+from penchant.evaluate.evidence import Captions, Evidence, Role
 from penchant.recipe import Recipe, to_toml
 
 Say = Callable[[str], None]
@@ -93,7 +94,10 @@ class Judging:
             name=name,
             evidence=tuple(evidence),
             alarms=find_alarms(
-                evidence, diversity=(after, before) if after and before else None, winner=winner_change(curves)
+                evidence,
+                diversity=(after, before) if after and before else None,
+                winner=winner_change(curves),
+                fidelity=self._fidelity(evidence),
             ),
             diversity=after,
             drift=moved(policy[-1], base[-1], self.first),
@@ -101,6 +105,12 @@ class Judging:
             timing=timing,
             recipe_toml=to_toml(self.recipe),
         )
+
+    def _fidelity(self, evidence: Sequence[Evidence]) -> dict[str, MeanGain]:
+        """What held-out judges say of held-out captions; beside a judge trained against, hacking says it already."""
+        if any(role == "trained against" for _, role in self.judges.values()):
+            return {}
+        return {row.judge: row.gain for row in evidence if row.independent}
 
     def _scores(self, base: list[Sheet], policy: list[Sheet]) -> dict[str, Any]:
         """Every score [P][S] by captions, judge and side: what any other statistic can be made from."""
