@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+# `penchant align` reads this file for its recipes, from a folder where `runs` is not to be found: it is imported late.
 ROOT = Path(__file__).resolve().parent
 RUNS = ROOT.parent / "runs" / "reproduce-mapo"
 SEEDS = (0, 1, 2)
@@ -68,21 +68,17 @@ class Arm:
         return RUNS / f"{METHODS[self.method].__name__}-{self.rate}-{seed}"
 
     def train(self, seed: int) -> None:
-        """One run in a process of its own, so that its peak memory is its own; a finished one is kept."""
-        folder = self.folder(seed)
-        if (folder / "report.html").exists():
-            return
+        """Its run with `seed`."""
+        from runs import finish
+
         run = f"{__file__}:{METHODS[self.method].__name__}"
-        command = [sys.executable, "-m", "penchant", "align", run, "--seed", str(seed), "--lr", self.rate]
-        command += ["--out", str(folder), "--cache", str(RUNS / "cache"), "--threads", "1"]
-        if (folder / "checkpoints").exists():
-            command.append("--resume")
-        subprocess.run(command, check=True)
+        finish(run, self.folder(seed), "--seed", str(seed), "--lr", self.rate)
 
     def scores(self, judge: str, side: str) -> np.ndarray:
         """Scores [seeds, P, S] of held-out captions."""
-        found = [json.loads((self.folder(seed) / "scores.json").read_text()) for seed in SEEDS]
-        return np.array([one["held-out"][judge][side] for one in found])
+        from runs import scores
+
+        return scores([self.folder(seed) for seed in SEEDS], "held-out", judge, side)
 
     def outcomes(self) -> list[dict[str, float]]:
         """What each run cost."""
@@ -153,7 +149,9 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Trains what is missing, prints the tables and records them."""
+    """Trains what is missing and records the tables."""
+    from runs import record
+
     if "--fresh" in sys.argv:
         shutil.rmtree(RUNS, ignore_errors=True)
     arms = [Arm(method=method, rate=rate) for rate in RATES for method in METHODS]
@@ -162,11 +160,7 @@ def main() -> None:
     with ThreadPoolExecutor(JOBS) as pool:
         list(pool.map(lambda job: job[0].train(job[1]), product(arms, SEEDS)))
     result = summarise(arms)
-    results = ROOT / "results"
-    results.mkdir(exist_ok=True)
-    (results / "mapo.json").write_text(json.dumps(result, indent=1) + "\n")
-    (results / "mapo.md").write_text(table(result) + "\n")
-    print(table(result))
+    record("mapo", result, table(result))
 
 
 if __name__ == "__main__":

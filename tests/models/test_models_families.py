@@ -142,7 +142,7 @@ def test_all_weights_survive_save_and_reload(load, tmp_path):
     train_a_little(model)
     model.save(tmp_path)
     again = DiffusionPipeline.from_pretrained(tmp_path, use_safetensors=True)
-    assert _same_sample(_sampled(again), _sampled(model.pipeline))
+    assert _sampled(again).sub(_sampled(model.pipeline)).abs().max() == 0.0
     assert penchant.load(str(tmp_path), resolution=RESOLUTION).fingerprint() == model.fingerprint()
     assert not [f for f in tmp_path.rglob("*") if f.suffix in (".bin", ".pt", ".ckpt")]
 
@@ -159,10 +159,10 @@ def test_an_adapter_survives_save_and_reload_with_its_scale(load, folder, tmp_pa
 
     stock = DiffusionPipeline.from_pretrained(folder)
     stock.load_lora_weights(tmp_path)
-    assert _same_sample(_sampled(stock), trained)
+    assert _sampled(stock).sub(trained).abs().max() == 0.0
 
     continued = load(adapter=str(tmp_path))
-    assert _same_sample(_sampled(continued.pipeline), trained)
+    assert _sampled(continued.pipeline).sub(trained).abs().max() == 0.0
     assert continued.fingerprint() == model.fingerprint()
     assert load(lora=4, lora_alpha=4.0).fingerprint() != load(lora=4, lora_alpha=8.0).fingerprint()
     assert sum(p.numel() for p in continued.trainable_parameters()) == sum(
@@ -170,12 +170,12 @@ def test_an_adapter_survives_save_and_reload_with_its_scale(load, folder, tmp_pa
     )
 
 
-def _same_sample(one: torch.Tensor, other: torch.Tensor) -> bool:
-    # Weights that lie elsewhere in memory may be summed in another order; their own bits are compared by fingerprint.
-    return bool((one - other).abs().max() < 1e-5)
-
-
 def _sampled(pipeline) -> torch.Tensor:
+    # Weights read from a file lie in memory as the file has them, and kernels may sum those in another order.
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            for parameter in part.parameters():
+                parameter.data = parameter.data.clone()
     pipeline.set_progress_bar_config(disable=True)
     return pipeline(
         "a red cat",

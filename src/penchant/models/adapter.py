@@ -56,8 +56,8 @@ class ImageModel(Denoiser):
         for part in pipeline.components.values():
             if isinstance(part, nn.Module):
                 part.eval().requires_grad_(part is self.bare)
-        # Large shallow pictures encode nearly twice as fast with channels last. The rest keeps its layout: denoisers
-        # are slower with it, and the decoder is to give the very bits of the stock pipeline.
+        # Large shallow pictures encode faster with channels last, by a tenth or more as the processor goes. The rest
+        # keeps its layout: denoisers are slower with it, and the decoder is to give the bits of the stock pipeline.
         pipeline.vae.encoder.to(memory_format=torch.channels_last)
         self.resolution: int = spec.resolution or self.native_resolution()
         multiple = pipeline.vae_scale_factor * self.latent_multiple()

@@ -190,21 +190,19 @@ def accuracy(model: Any, pixels: Tensor, ids: Tensor, concept: Tensor, rows: Ten
     }
 
 
-def train(
-    pictures: Sequence[Picture], words: Any, folder: Path, *, budget: Budget, device: str, only: str = ""
-) -> dict[str, Any]:
+def train(pictures: Sequence[Picture], words: Any, folder: Path, *, budget: Budget, device: str) -> dict[str, Any]:
     """Trains and saves labeller, judge and style classifier under `folder`; returns seconds and held-out accuracies.
 
-    What is already in `folder` is kept, so that an interrupted build goes on. `only` names one of the three.
+    What is already in `folder` is kept, so that an interrupted build goes on.
     """
     known, results = [p for p in pictures if p.category in DRAWN], {}
     parts = (("labeller", labeller, budget.labeller_steps), ("judge", judge, budget.judge_steps))
     for seed, (name, make, steps) in enumerate(parts, start=11):
-        if only in ("", name) and not (folder / name / "config.json").exists():
+        if not (folder / name / "config.json").exists():
             torch.manual_seed(seed)
             model = make(len(words))
             results[name] = _train_scorer(model, known, words, folder / name, steps, budget.batch, seed, device)
-    if only in ("", "style") and not (folder / "style" / "config.json").exists():
+    if not (folder / "style" / "config.json").exists():
         # A style is a style whatever is drawn: the classifier learns from all categories.
         results["style"] = _train_style(pictures, folder / "style", budget.style_steps, device)
     return results
