@@ -44,7 +44,7 @@ def embedded() -> Recipe:
             judges=("zoo:emoji/judge",),
             trained_against=("zoo:emoji/labeller",),
         ),
-        # The model is small: a second thread adds a tenth of speed for a third more CPU time.
+        # The model is small: a second thread adds a tenth of speed for a quarter more CPU time.
         threads=1,
     )
 

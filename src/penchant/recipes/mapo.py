@@ -37,7 +37,7 @@ def embedded() -> Recipe:
             guidance=2.0,
             judges=("zoo:emoji/style#fluent", "zoo:emoji/judge"),
         ),
-        # The model is small: a second thread adds a tenth of speed for a third more CPU time.
+        # The model is small: a second thread adds a tenth of speed for a quarter more CPU time.
         threads=1,
     )
 

@@ -1,12 +1,11 @@
 """Trains the emoji text-to-image model: an ordinary StableDiffusionPipeline in small.
 
-A KL autoencoder (48 px -> 4 x 12 x 12), a CLIP text encoder of our own vocabulary and a UNet that predicts v on Stable
-Diffusion's schedule, rescaled to end in pure noise: on 12 x 12 latents the signal that is left at the end of the
-original schedule gives a picture's colours away, and sampling, which starts from noise, would miss it. The text encoder
-starts as the labeller's text tower, as Stable Diffusion's started as
-CLIP's, and trains on with the UNet. Captions carry the artist's style phrase half of the time, so that plain captions
-draw from all three. Faces, food, animals and plants are drawn: what two cores learn in an hour, and what people have
-a taste about.
+A KL autoencoder (48 px -> 4 x 12 x 12), a CLIP text encoder of our own vocabulary and a UNet that predicts v on
+Stable Diffusion's schedule, rescaled to end in pure noise: on 12 x 12 latents the signal that is left at the end of
+the original schedule gives a picture's colours away, and sampling, which starts from noise, would miss it. The text
+encoder starts as the labeller's text tower, as Stable Diffusion's started as CLIP's, and trains on with the UNet.
+Captions carry the artist's style phrase half of the time, so that plain captions draw from all three. Faces, food,
+animals and plants are drawn: what two cores learn in an hour, and what people have a taste about.
 """
 
 from __future__ import annotations

@@ -77,7 +77,8 @@ def labeller(vocabulary: int) -> Any:
 def judge(vocabulary: int) -> Any:
     """Scorer B: VisionTextDualEncoderModel, a ConvNeXt beside a causal text transformer.
 
-    Text towers that pool at the first token (RoBERTa, BERT) had learnt next to nothing after as many steps.
+    A text tower that pools at the first token (RoBERTa) learns late: its loss was 3.8 after 300 steps, this one's 1.3
+    after 400; chance is 4.7.
     """
     from transformers import (
         CLIPTextConfig,
