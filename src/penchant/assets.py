@@ -13,9 +13,12 @@ CONTENTS = {
     "emoji": "emoji/pipeline",
     "emoji/labeller": "emoji/labeller",
     "emoji/judge": "emoji/judge",
+    "emoji/voter": "emoji/voter",
     "emoji/style": "emoji/style",
+    "emoji/fluent": "emoji/fluent",
     "emoji/samples": "emoji/samples.parquet",
     "emoji/artists": "emoji/artists.parquet",
+    "emoji/captions": "emoji/captions.txt",
     "emoji/prompts": "emoji/prompts.txt",
 }
 

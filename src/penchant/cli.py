@@ -13,6 +13,9 @@ HELP = """\
 penchant aligns generative models to what people prefer.
 
   penchant align RECIPE [objective:NAME] [--resume] [--lr 1e-6 ...] train a policy on feedback and judge it
+  penchant synthesize RECIPE [reward:ADDRESS ...] [--plan] [...]   prompts to ranked samples, no person in the loop
+  penchant score DATA --judges a,b                                 let rewards score, and rank, samples that are there
+  penchant rank DATA                                               rank anew by the scores that the samples carry
   penchant recipes                                                 every recipe, one line each
   penchant check RECIPE [objective:NAME] [likelihood:NAME]         do these parts fit together, and if not, why
   penchant cite RECIPE                                             the references of exactly what it runs
@@ -50,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _options(verb: str, function: Callable[..., int], words: Sequence[str]) -> int:
+def options(verb: str, function: Callable[..., int], words: Sequence[str]) -> int:
     """Parses a function's arguments with tyro and calls it."""
     import tyro
 
@@ -63,30 +66,38 @@ def find_recipe(address: str) -> Any:
     Raises:
         RecipeError: there is none, or the function returns something else.
     """
-    from penchant.recipe import Recipe, from_toml
-
-    file, _, function = address.partition(":")
-    if file.endswith(".py"):
-        import runpy
-
-        if not Path(file).exists():
-            raise RecipeError("there is no such file.", file=file, remedy="give PATH.py:FUNCTION.")
-        names = runpy.run_path(file)
-        if function not in names:
-            callables = [n for n, v in names.items() if callable(v) and not n.startswith("_")]
-            raise RecipeError(f"has no '{function}'.", file=file, remedy=nearest(function, callables or ["?"]))
-        recipe = names[function]()
-        if not isinstance(recipe, Recipe):
-            raise RecipeError(f"'{function}' returned a {type(recipe).__name__}, no Recipe.", file=file)
-        return recipe
-    path = Path(address)
-    if path.is_dir() and (path / "recipe.toml").exists():
-        path = path / "recipe.toml"
-    if path.suffix == ".toml":
-        return from_toml(path)
+    from penchant.recipe import Recipe
     from penchant.recipes import find
 
-    return find(address)
+    return found(address, Recipe, file="recipe.toml", by_name=find)
+
+
+def found(address: str, kind: type, *, file: str, by_name: Callable[[str], Any]) -> Any:
+    """What `find_recipe` does, for any kind of recipe; `file` is its name in a run folder."""
+    from penchant.recipe import from_toml
+
+    source, _, function = address.partition(":")
+    if source.endswith(".py"):
+        return _from_python(source, function, kind)
+    path = Path(address)
+    if path.is_dir() and (path / file).exists():
+        path = path / file
+    return from_toml(path, kind) if path.suffix == ".toml" else by_name(address)
+
+
+def _from_python(file: str, function: str, kind: type) -> Any:
+    import runpy
+
+    if not Path(file).exists():
+        raise RecipeError("there is no such file.", file=file, remedy="give PATH.py:FUNCTION.")
+    names = runpy.run_path(file)
+    if function not in names:
+        callables = [n for n, v in names.items() if callable(v) and not n.startswith("_")]
+        raise RecipeError(f"has no '{function}'.", file=file, remedy=nearest(function, callables or ["?"]))
+    recipe = names[function]()
+    if not isinstance(recipe, kind):
+        raise RecipeError(f"'{function}' returned a {type(recipe).__name__}, no {kind.__name__}.", file=file)
+    return recipe
 
 
 def _swap(recipe: Any, parts: Sequence[str]) -> Any:
@@ -106,16 +117,6 @@ def _swap(recipe: Any, parts: Sequence[str]) -> Any:
             raise RecipeError(f"there is no {kind} '{name}'.", remedy=nearest(word, list(tables[kind])))
         recipe = replace(recipe, **{kind: tables[kind][word]()})
     return recipe
-
-
-def _quiet_libraries() -> None:
-    """Our own lines say how far a run is; the bars of the libraries would bury them."""
-    import diffusers
-    import transformers
-
-    for library in (diffusers, transformers):
-        library.utils.logging.disable_progress_bar()
-        library.utils.logging.set_verbosity_error()
 
 
 def _override(recipe: Any, words: Sequence[str], name: str) -> Any:
@@ -144,9 +145,10 @@ def align(words: Sequence[str]) -> int:
         recipe = replace(recipe, out=str(path))
     elif recipe.out is None and path.name == "recipe.toml":
         recipe = replace(recipe, out=str(path.parent))
+    from penchant.models.loading import quiet
     from penchant.run import align as run_recipe
 
-    _quiet_libraries()
+    quiet()
     run = run_recipe(recipe, resume="--resume" in words)
     return 0 if run.outcome.stopped_by is None else 128 + int(run.outcome.stopped_by)
 
@@ -155,17 +157,21 @@ def recipes(words: Sequence[str]) -> int:
     """`penchant recipes`: name, objective, likelihood, model."""
 
     def show() -> int:
-        """Every recipe, one line each."""
-        from penchant.recipes import RECIPES
+        """Every recipe, one line each: those that train, then those that make data."""
+        from penchant.recipes import RECIPES, SYNTHESES
 
+        lines = []
         for name, make in RECIPES.items():
             recipe = make()
-            parts = f"{type(recipe.objective).__name__} on {type(recipe.likelihood).__name__}"
-            first = (make.__doc__ or "").strip().splitlines()[0]
-            print(f"{name:20s} {parts:22s} {first}")
+            lines.append((name, f"{type(recipe.objective).__name__} on {type(recipe.likelihood).__name__}", make))
+        for name, sow in SYNTHESES.items():
+            data = sow()
+            lines.append((name, f"{len(data.generators)} generators, {len(data.rewards)} rewards", sow))
+        for name, parts, function in lines:
+            print(f"{name:20s} {parts:25s} {(function.__doc__ or '').strip().splitlines()[0]}")
         return 0
 
-    return _options("recipes", show, words)
+    return options("recipes", show, words)
 
 
 def check(words: Sequence[str]) -> int:
@@ -182,7 +188,7 @@ def check(words: Sequence[str]) -> int:
         print(f"{type(found.objective).__name__} on {type(found.likelihood).__name__}: fits.")
         return 0
 
-    return _options("check", show, words)
+    return options("check", show, words)
 
 
 def cite(words: Sequence[str]) -> int:
@@ -199,7 +205,7 @@ def cite(words: Sequence[str]) -> int:
         print("\n\n".join(bibliography(find_recipe(recipe))))
         return 0
 
-    return _options("cite", show, words)
+    return options("cite", show, words)
 
 
 def doctor(words: Sequence[str]) -> int:
@@ -221,7 +227,7 @@ def doctor(words: Sequence[str]) -> int:
         print(diagnosis.to_json() if json else str(diagnosis))
         return diagnosis.exit_code
 
-    return _options("doctor", show, words)
+    return options("doctor", show, words)
 
 
 def sample(words: Sequence[str]) -> int:
@@ -249,8 +255,9 @@ def sample(words: Sequence[str]) -> int:
         """
         from penchant.evaluate import Sample, contact_sheet, save_samples
         from penchant.models import load
+        from penchant.models.loading import quiet
 
-        _quiet_libraries()
+        quiet()
         if not prompts:
             raise RecipeError(
                 "there is no prompt.", field="prompts", remedy='e.g. penchant sample zoo:emoji "red heart".'
@@ -266,7 +273,7 @@ def sample(words: Sequence[str]) -> int:
         print(sheet)
         return 0
 
-    return _options("sample", show, words)
+    return options("sample", show, words)
 
 
 def evaluate(words: Sequence[str]) -> int:
@@ -278,13 +285,14 @@ def evaluate(words: Sequence[str]) -> int:
         Args:
             run: the run folder.
         """
+        from penchant.models.loading import quiet
         from penchant.run import evaluate as judge_run
 
-        _quiet_libraries()
+        quiet()
         judge_run(find_recipe(str(run)), run)
         return 0
 
-    return _options("evaluate", show, words)
+    return options("evaluate", show, words)
 
 
 def report(words: Sequence[str]) -> int:
@@ -308,7 +316,7 @@ def report(words: Sequence[str]) -> int:
         print(run / "report.html")
         return 0
 
-    return _options("report", show, words)
+    return options("report", show, words)
 
 
 def pretrain(words: Sequence[str]) -> int:
@@ -328,11 +336,25 @@ def pretrain(words: Sequence[str]) -> int:
         makers.build(name, out, device=device, threads=threads)
         return 0
 
-    return _options("pretrain", show, words)
+    return options("pretrain", show, words)
+
+
+def _synthesis(verb: str) -> Callable[[Sequence[str]], int]:
+    """A verb of `penchant.cli_synthesis`, imported when it is called."""
+
+    def run(words: Sequence[str]) -> int:
+        from penchant import cli_synthesis
+
+        return getattr(cli_synthesis, verb)(words)
+
+    return run
 
 
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "align": align,
+    "synthesize": _synthesis("synthesize"),
+    "score": _synthesis("score"),
+    "rank": _synthesis("rank"),
     "recipes": recipes,
     "check": check,
     "cite": cite,

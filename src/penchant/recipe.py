@@ -176,8 +176,8 @@ class Recipe:
 _KIND = "class"
 
 
-def to_toml(recipe: Recipe) -> str:
-    """The recipe with every default filled in, as TOML."""
+def to_toml(recipe: object) -> str:
+    """A recipe (a `Recipe`, or any frozen dataclass of parts) with every default filled in, as TOML."""
     import tomli_w
 
     return tomli_w.dumps(_plain(recipe))
@@ -193,11 +193,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def from_toml(path: Path) -> Recipe:
-    """Reads what `to_toml` wrote.
+def from_toml(path: Path, kind: type = Recipe) -> Any:
+    """Reads what `to_toml` wrote of a `kind`.
 
     Raises:
-        RecipeError: not TOML, an unknown class, an unknown or missing field.
+        RecipeError: not TOML, an unknown class, an unknown or missing field, another kind.
     """
     try:
         table = tomllib.loads(path.read_text())
@@ -206,8 +206,8 @@ def from_toml(path: Path) -> Recipe:
             f"cannot be read: {error}", file=path, remedy="write it again with `penchant align`."
         ) from error
     recipe = _build({k: v for k, v in table.items() if k != "versions"}, path)
-    if not isinstance(recipe, Recipe):
-        raise RecipeError(f"holds a {type(recipe).__name__}, no recipe.", file=path, field=_KIND)
+    if not isinstance(recipe, kind):
+        raise RecipeError(f"holds a {type(recipe).__name__}, no {kind.__name__}.", file=path, field=_KIND)
     return recipe
 
 
@@ -258,11 +258,18 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is Literal:
         return value in arguments
     if origin is tuple:
-        item = arguments[0]
-        same_length = arguments[-1] is Ellipsis or (isinstance(value, tuple) and len(value) == len(arguments))
-        return isinstance(value, tuple) and same_length and all(_fits(v, item) for v in value)
+        items = _items(value, hint)
+        return isinstance(value, tuple) and items is not None and all(map(_fits, value, items))
     # To Python True is an int.
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def _items(value: Any, hint: Any) -> tuple[Any, ...] | None:
+    """The type of each item of a tuple; None if it has another number of them."""
+    arguments = typing.get_args(hint)
+    if arguments[-1] is Ellipsis:
+        return (arguments[0],) * len(value)
+    return arguments if len(value) == len(arguments) else None
 
 
 def _words(hint: Any) -> str:
@@ -277,8 +284,8 @@ def _typed(value: Any, hint: Any, path: Path) -> Any:
     if isinstance(value, dict) and _KIND in value:
         return _build(value, path)
     if isinstance(value, list):
-        item = (*typing.get_args(hint), None)[0]
-        return tuple(_typed(one, item, path) for one in value)
+        items = _items(value, hint) if typing.get_origin(hint) is tuple else None
+        return tuple(_typed(one, item, path) for one, item in zip(value, items or (None,) * len(value), strict=True))
     if isinstance(value, int) and not isinstance(value, bool) and hint in (float, float | None):
         return float(value)
     return value

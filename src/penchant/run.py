@@ -269,9 +269,22 @@ def _feedback(recipe: Recipe, folder: Path, say: Say) -> tuple[Any, Any]:
     say(selection.report.summary())
     (folder / "reading.json").write_text(feedback.report.to_json())
     (folder / "selection.json").write_text(json.dumps(asdict(selection.report), indent=1))
+    if recipe.objective.needs.scores == "share":
+        _require_shares(selection, spec.path, type(recipe.objective).__name__)
     if not len(selection):
         raise FeedbackError("no group is left to train on.", file=spec.path, remedy="read the reasons above.")
     return selection, (feedback.report, selection.report)
+
+
+def _require_shares(selection: Any, path: str, name: str) -> None:
+    for scored in selection:
+        if not all(0 <= score <= 1 for score in scored.scores):
+            raise FeedbackError(
+                f"{name} takes shares in [0, 1], and group {scored.group.id[:12]} has a score of {max(scored.scores):g}.",
+                file=path,
+                field="feedback.dimension",
+                remedy="penchant rank DATA makes shares of rewards' votes.",
+            )
 
 
 def _silent(text: str) -> None:

@@ -143,7 +143,10 @@ class Draw:
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What an objective must be given; `compatible` refuses recipes that cannot give it."""
+    """What an objective must be given; `compatible` refuses recipes that cannot give it.
+
+    `scores` says what it reads of them: their sign about a middle (label), their order, shares in [0, 1], or values.
+    """
 
     reference: bool = False
     behavior: bool = False
@@ -151,7 +154,7 @@ class Needs:
     divergence: bool = False
     min_candidates: int = 2
     density: frozenset[Density] = frozenset({"exact", "bound", "path"})
-    scores: Literal["none", "label", "order", "logit", "reward"] = "order"
+    scores: Literal["none", "label", "order", "share", "logit", "reward"] = "order"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -28,7 +28,8 @@ from penchant.feedback import (
     verify,
     write,
 )
-from penchant.feedback.store import INDEX, _media_path
+from penchant.feedback.objects import media_path
+from penchant.feedback.store import INDEX
 
 
 def made(*seeds: int, prompt: str = "p") -> Group:
@@ -176,7 +177,7 @@ def test_an_unfinished_first_write_can_be_done_again(tmp_path: Path, monkeypatch
 def test_damaged_media_are_found_and_never_used(damage: str, tmp_path: Path) -> None:
     opened = write([made(1, 2)], tmp_path)
     media = opened[0].candidates[1].media
-    path = _media_path(tmp_path, media.sha256)
+    path = media_path(tmp_path, media.sha256)
     data = bytearray(path.read_bytes())
     data[100] ^= 1
     path.unlink()

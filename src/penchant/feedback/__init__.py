@@ -8,7 +8,7 @@ from penchant.feedback.groups import Candidate, Feedback, Group, Judgement, Medi
 from penchant.feedback.media import decode_image
 from penchant.feedback.reading import read, stream
 from penchant.feedback.report import ReadingReport
-from penchant.feedback.store import append, open_store, verify, write
+from penchant.feedback.store import append, open_store, replace_groups, verify, write
 from penchant.feedback.views import (
     LabelledRow,
     Pair,
@@ -49,6 +49,7 @@ __all__ = [
     "rank_values",
     "ranked",
     "read",
+    "replace_groups",
     "scores",
     "select",
     "stream",

@@ -25,13 +25,13 @@ from typing import Any
 
 from penchant.errors import FeedbackError
 from penchant.feedback.groups import Candidate, Feedback, Group, Judgement, Media, plain
+from penchant.feedback.objects import TEMPORARY, media_path, sync_folder, write_atomically, write_media
 from penchant.feedback.report import ReadingReport
 
 INDEX = "penchant-store.json"
 FORMAT, VERSION = "penchant-store", 1
 GROUPS_PER_PART = 10_000
 ROW_GROUP = 1000
-_TEMPORARY = ".tmp-"
 _SHA = re.compile(r"[0-9a-f]{64}")
 _PART = re.compile(r"part-\d{6,}-[0-9a-f]{12}\.parquet")
 
@@ -65,79 +65,52 @@ def write(groups: Iterable[Group], folder: str | PathLike[str]) -> Feedback:
     if is_store(root):
         raise FeedbackError("the folder already holds a store.", file=root, remedy="use append, or another folder.")
     strangers = {p.name for p in root.iterdir()} - {"media", "groups", ".lock"} if root.is_dir() else set()
-    strangers = {name for name in strangers if not name.startswith(_TEMPORARY)}
+    strangers = {name for name in strangers if not name.startswith(TEMPORARY)}
     if strangers:
         raise FeedbackError("the folder is not empty.", file=root, remedy="give a new or empty folder.")
-    _publish(root, groups, create=True)
+    _publish(root, groups, [])
+    return open_store(root)
+
+
+def replace_groups(groups: Iterable[Group], folder: str | PathLike[str]) -> Feedback:
+    """Make `groups` the whole content of a store, new or not, in one moment; media are kept for whoever needs them."""
+    root = Path(folder)
+    _publish(root, groups, [])
+    named = {part["name"] for part in _read_index(root)}
+    for path in (root / "groups").glob("part-*.parquet"):
+        if path.name not in named:
+            path.unlink()
     return open_store(root)
 
 
 def append(groups: Iterable[Group], folder: str | PathLike[str]) -> Feedback:
     """Add groups to a store, all of them or, if anything fails, none; returns the whole store, opened."""
     root = Path(folder)
-    _read_index(root)
-    _publish(root, groups, create=False)
+    _publish(root, groups, None)
     return open_store(root)
 
 
-def _publish(root: Path, groups: Iterable[Group], *, create: bool) -> None:
+def _publish(root: Path, groups: Iterable[Group], before: list[dict[str, Any]] | None) -> None:
+    """Writes groups after the parts `before`; None means after all that the store holds."""
     # filelock comes with torch; its lock is the kernel's, so a killed writer leaves none behind.
     from filelock import FileLock
 
+    if before is None:
+        _read_index(root)
     for name in ("media", "groups"):
         (root / name).mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".lock"):
-        parts = [] if create and not is_store(root) else _read_index(root)
+        parts = _read_index(root) if before is None else list(before)
         iterator = iter(groups)
         while batch := list(islice(iterator, GROUPS_PER_PART)):
             for media in (c.media for group in batch for c in group.candidates if c.media is not None):
-                _write_media(root, media)
+                write_media(root, media)
             parts.append(_write_part(root, len(parts), batch))
         for name in ("media", "groups"):
-            _sync_folder(root / name)
+            sync_folder(root / name)
         content = json.dumps({"format": FORMAT, "version": VERSION, "parts": parts}, indent=1)
-        _write_atomically(root / INDEX, content.encode())
-        _sync_folder(root)
-
-
-def _media_path(root: Path, sha256: str) -> Path:
-    return root / "media" / sha256[:2] / sha256
-
-
-def _write_media(root: Path, media: Media) -> None:
-    data = media.bytes()
-    path = _media_path(root, media.sha256)
-    # The hash is checked for media held in memory too: a wrong one would be filed under another sample's name.
-    if hashlib.sha256(data).hexdigest() != media.sha256:
-        raise FeedbackError(
-            f"media {media.sha256[:12]} does not have its sha256.", remedy="make media with Media.of(bytes)."
-        )
-    if not path.is_file() or path.stat().st_size != len(data):
-        path.parent.mkdir(exist_ok=True)
-        _write_atomically(path, data)
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    # Windows cannot open a folder; there the rename itself is durable.
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        write_atomically(root / INDEX, content.encode())
+        sync_folder(root)
 
 
 def _write_part(root: Path, number: int, groups: list[Group]) -> dict[str, Any]:
@@ -150,7 +123,7 @@ def _write_part(root: Path, number: int, groups: list[Group]) -> dict[str, Any]:
     data = buffer.getvalue().to_pybytes()
     sha256 = hashlib.sha256(data).hexdigest()
     name = f"part-{number:06d}-{sha256[:12]}.parquet"
-    _write_atomically(root / "groups" / name, data)
+    write_atomically(root / "groups" / name, data)
     return {"name": name, "sha256": sha256, "groups": len(groups)}
 
 
@@ -237,7 +210,7 @@ def _group(root: Path, row: dict[str, Any]) -> Group:
         # The manifest is a file like any other: a hash that is none must not become a path.
         if sha256 is not None and not _SHA.fullmatch(sha256):
             raise FeedbackError("a media hash is not a sha256.", file=root, field="sha256", remedy="restore the store.")
-        media = Media(sha256=sha256, mime=mime, path=str(_media_path(root, sha256))) if sha256 else None
+        media = Media(sha256=sha256, mime=mime, path=str(media_path(root, sha256))) if sha256 else None
         candidates.append(Candidate(**{**cell, "settings": json.loads(cell["settings"])}, media=media))
     judgements = (
         Judgement(**{**cell, "values": tuple(cell["values"]), "extra": json.loads(cell["extra"])})
@@ -309,7 +282,7 @@ def verify(folder: str | PathLike[str]) -> StoreCheck:
 
 
 def _media_problem(root: Path, sha256: str) -> str | None:
-    path = _media_path(root, sha256)
+    path = media_path(root, sha256)
     if not path.is_file():
         return f"media {sha256} is missing"
     return None if hashlib.sha256(path.read_bytes()).hexdigest() == sha256 else f"media {sha256} was altered"

@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
-from penchant.errors import ModelError
+from penchant.errors import ModelError, nearest
 from penchant.judges.base import HasFeatures, Judge
 
-__all__ = ["HasFeatures", "Judge", "load"]
+__all__ = ["JUDGES", "HasFeatures", "Judge", "load"]
+
+# Name -> module and class, made with the path of its weights or None for their usual place.
+JUDGES = {
+    "pickscore": "penchant.judges.clip_rewards:PickScore",
+    "hpsv2.1": "penchant.judges.clip_rewards:HPSv2",
+    "clipscore": "penchant.judges.clip_rewards:CLIPScore",
+    "aesthetic": "penchant.judges.clip_rewards:Aesthetic",
+    "imagereward": "penchant.judges.image_reward:ImageReward",
+    "mps": "penchant.judges.mps:MPS",
+    "vqascore": "penchant.judges.vqascore:VQAScore",
+    "open-nsfw": "penchant.judges.open_nsfw:OpenNSFW",
+    "rapidocr": "penchant.judges.text_rendering:TextRendering",
+    "sharpness": "penchant.judges.pictures:Sharpness",
+    "colourfulness": "penchant.judges.pictures:Colourfulness",
+    "minilm": "penchant.judges.minilm:MiniLM",
+    "vader": "penchant.judges.vader:Vader",
+}
 
 
 def load(address: str) -> Judge:
-    """The judge at `address`: a transformers folder or `zoo:NAME`; `ADDRESS#LABEL` is one label of a classifier.
+    """The judge at `address`: `NAME` or `NAME:PATH` of `JUDGES`, the `http://` address of a reward server, a
+    transformers folder, or `zoo:NAME`; `ADDRESS#LABEL` is one label of a classifier.
 
     Raises:
-        ModelError: there is no such folder, or its class is no judge.
+        ModelError: there is no such judge or folder, or its class is no judge.
     """
+    name, _, path = address.partition(":")
+    if name in JUDGES:
+        module, _, attribute = JUDGES[name].partition(":")
+        judge: Judge = getattr(importlib.import_module(module), attribute)(path or None)
+        return judge
+    if name in ("http", "https"):
+        from penchant.judges.served import Served
+
+        return Served(url=address)
+    return _folder(address)
+
+
+def _folder(address: str) -> Judge:
     place, _, label = address.partition("#")
     folder, name = Path(place), Path(place).name
     if place.startswith("zoo:"):
@@ -25,7 +57,8 @@ def load(address: str) -> Judge:
         name = place.removeprefix("zoo:")
         folder = path(name)
     if not (folder / "config.json").exists():
-        raise ModelError("holds no model.", file=folder, remedy="give a transformers folder or `zoo:NAME`.")
+        remedy = nearest(address, list(JUDGES))
+        raise ModelError("holds no model.", file=folder, remedy=f"give a folder, `zoo:NAME` or a judge; {remedy}")
     architecture = json.loads((folder / "config.json").read_text()).get("architectures", [""])[0]
     if not architecture.endswith("ForImageClassification"):
         from penchant.judges.dual_encoder import DualEncoder

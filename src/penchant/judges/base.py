@@ -13,6 +13,9 @@ from jaxtyping import Float
 class Judge(ABC):
     """Scores samples of prompts in one or more named dimensions.
 
+    Orientation is settled here and nowhere else: every column is larger = better. What is published the other way
+    round is turned and renamed (OpenNSFW's probability becomes `safety`).
+
     Attributes:
         name: what reports call it, e.g. "emoji/judge".
         version: changes when its scores do.
@@ -26,6 +29,9 @@ class Judge(ABC):
     @abstractmethod
     def score(self, prompts: Sequence[str], samples: Sequence[Any]) -> Float[np.ndarray, "N D"]:
         """One row a (prompt, sample), one column a dimension, larger = better."""
+
+    def close(self) -> None:
+        """Ends what was started for the judge; most start nothing."""
 
 
 class HasFeatures(Protocol):

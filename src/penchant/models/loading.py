@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from penchant.assets import resolve
 from penchant.errors import ModelError
 from penchant.models.families import Family, family_of
 
@@ -22,6 +23,16 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _TO_SAFETENSORS = "convert the weights to safetensors (load them where you trust them and save_pretrained again)."
 
 
+def quiet() -> None:
+    """Our own lines say how far a run is; the bars of the libraries would bury them."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
+        library.utils.logging.set_verbosity_error()
+
+
 def locate(path: str) -> str:
     """An existing folder as given, the folder of `zoo:NAME`, or a hub id unchanged.
 
@@ -29,8 +40,6 @@ def locate(path: str) -> str:
         ModelError: it is none of the three.
     """
     if path.startswith("zoo:"):
-        from penchant.assets import resolve
-
         return resolve(path)
     folder = Path(path).expanduser()
     if folder.is_dir():
@@ -104,7 +113,7 @@ def load_policy(policy: Policy) -> ImageModel:
     pipeline = _load_pipeline(policy, source, index, family)
     model = family.adapter_class()(pipeline, policy)
     if policy.adapter is not None:
-        model.load_lora(policy.adapter)
+        model.load_lora(resolve(policy.adapter))
     elif policy.lora:
         model.add_lora(policy.lora, alpha=policy.lora_alpha, targets=policy.lora_targets)
     if policy.gradient_checkpointing:

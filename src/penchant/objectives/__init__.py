@@ -5,7 +5,9 @@ from penchant.objectives.dspo import DSPO
 from penchant.objectives.hinge import Hinge
 from penchant.objectives.ipo import IPO
 from penchant.objectives.kto import KTO, APOZeroUnpaired, DiffusionKTO
+from penchant.objectives.listwise import ListNet, PlackettLuce
 from penchant.objectives.mapo import MaPO
+from penchant.objectives.rankdpo import RankDPO
 from penchant.objectives.sft import SFT
 from penchant.types import Objective
 
@@ -16,6 +18,9 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "hinge": Hinge,
     "ipo": IPO,
     "mapo": MaPO,
+    "rankdpo": RankDPO,
+    "plackett_luce": PlackettLuce,
+    "listnet": ListNet,
     "dspo": DSPO,
     "kto": KTO,
     "diffusion_kto": DiffusionKTO,
@@ -32,6 +37,9 @@ __all__ = [
     "APOZeroUnpaired",
     "DiffusionKTO",
     "Hinge",
+    "ListNet",
     "MaPO",
+    "PlackettLuce",
+    "RankDPO",
     "RobustDPO",
 ]

@@ -12,6 +12,12 @@ REFERENCES = {
     "liu2025videoalign": "Liu et al. Improving Video Generation with Human Feedback. 2025. arXiv:2501.13918",
     "hong2024mapo": "Hong, Paul, Lee, Rasul, Thorne, Jeong. Margin-aware Preference Optimization for Aligning "
     "Diffusion Models without Reference. 2024. arXiv:2406.06424",
+    "karthik2024rankdpo": "Karthik, Coskun, Akata, Tulyakov, Ren, Kag. Scalable Ranked Preference Optimization for "
+    "Text-to-Image Generation. ICCV 2025. arXiv:2410.18013",
+    "bai2025diffusionlpo": "Bai, Yu, Xu, Lu, Pan, Maeng, Kifer, Wang, Wang. Towards Better Optimization For Listwise "
+    "Preference in Diffusion Models. 2025. arXiv:2510.01540",
+    "cao2007listnet": "Cao, Qin, Liu, Tsai, Li. Learning to Rank: From Pairwise Approach to Listwise Approach. "
+    "ICML 2007.",
     "chowdhury2024robustdpo": "Chowdhury, Kini, Natarajan. Provably Robust DPO: Aligning Language Models with Noisy "
     "Feedback. ICML 2024. arXiv:2403.00409",
     "azar2024ipo": "Azar, Guo, Piot, Munos, Rowland, Valko, Calandriello. A General Theoretical Paradigm to Understand "

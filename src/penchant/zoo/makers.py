@@ -37,7 +37,7 @@ def emoji(out: Path, device: str) -> None:
         print(f"{data.build(pictures_path, out / 'downloads')} pictures", flush=True)
     pictures = data.load(pictures_path)
     made: dict[str, object] = {}
-    if not (out / "style" / "config.json").exists():
+    if not all((out / part / "config.json").exists() for part in ("labeller", "judge", "voter", "style")):
         words, scorer_budget = generator.vocabulary(pictures), scorers.Budget()
         made["scorers"] = scorers.train(pictures, words, out, budget=scorer_budget, device=device)
     if not (out / "pipeline" / "model_index.json").exists():

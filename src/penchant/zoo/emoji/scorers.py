@@ -1,7 +1,8 @@
-"""Two text-image scorers of different architecture, and a style classifier.
+"""Three text-image scorers of different architecture, and a style classifier.
 
-Scorer A ("labeller", a CLIP with a vision transformer) labels preferences; scorer B ("judge", a ConvNeXt beside a text
-transformer of another size) only ever judges. They share no weights, no seed and no architecture of the eye. All know
+Scorer A ("labeller", a CLIP with a vision transformer) labels preferences, scorer C ("voter", a Swin transformer) votes
+beside it where an ensemble ranks; scorer B ("judge", a ConvNeXt beside a text transformer of another size) only ever
+judges. They share no weights, no seed and no architecture of the eye. All know
 the captions of the categories that the generator draws, also those that it never saw, so that they can judge them; what
 is held out from them is one artist's picture of a tenth of the captions, on which their accuracy is measured.
 """
@@ -35,6 +36,7 @@ class Budget:
 
     labeller_steps: int = 1800
     judge_steps: int = 1500
+    voter_steps: int = 1500
     style_steps: int = 2500
     batch: int = 96
 
@@ -75,7 +77,29 @@ def labeller(vocabulary: int) -> Any:
 
 
 def judge(vocabulary: int) -> Any:
-    """Scorer B: VisionTextDualEncoderModel, a ConvNeXt beside a causal text transformer.
+    """Scorer B: VisionTextDualEncoderModel, a ConvNeXt beside a causal text transformer."""
+    from transformers import ConvNextConfig, ConvNextModel
+
+    # A layer scale of 1e-6, made for hundreds of epochs, would keep a small network from learning in a hundred.
+    vision = ConvNextConfig(
+        layer_scale_init_value=1.0, patch_size=2, hidden_sizes=[32, 64, 96, 128], depths=[1, 1, 3, 1], image_size=48
+    )
+    vision.hidden_size = 128
+    return _dual_encoder(vocabulary, vision, ConvNextModel(vision), {"hidden_size": 96, "num_hidden_layers": 3})
+
+
+def voter(vocabulary: int) -> Any:
+    """Scorer C: VisionTextDualEncoderModel, a Swin transformer on 4 x 4 patches beside a shallow text transformer."""
+    from transformers import SwinConfig, SwinModel
+
+    vision = SwinConfig(
+        image_size=48, patch_size=4, embed_dim=48, depths=[2, 2, 2], num_heads=[2, 4, 6], window_size=3, mlp_ratio=3.0
+    )
+    return _dual_encoder(vocabulary, vision, SwinModel(vision), {"hidden_size": 80, "num_hidden_layers": 2})
+
+
+def _dual_encoder(vocabulary: int, vision: Any, eye: Any, text_settings: dict[str, Any]) -> Any:
+    """An eye beside a causal text transformer.
 
     A text tower that pools at the first token (RoBERTa) learns late: its loss was 3.8 after 300 steps, this one's 1.3
     after 400; chance is 4.7.
@@ -83,20 +107,13 @@ def judge(vocabulary: int) -> Any:
     from transformers import (
         CLIPTextConfig,
         CLIPTextModel,
-        ConvNextConfig,
-        ConvNextModel,
         VisionTextDualEncoderConfig,
         VisionTextDualEncoderModel,
     )
 
-    # A layer scale of 1e-6, made for hundreds of epochs, would keep a small network from learning in a hundred.
-    vision = ConvNextConfig(
-        layer_scale_init_value=1.0, patch_size=2, hidden_sizes=[32, 64, 96, 128], depths=[1, 1, 3, 1], image_size=48
-    )
-    vision.hidden_size = 128
-    text = CLIPTextConfig(**_text_settings(vocabulary) | {"hidden_size": 96, "num_hidden_layers": 3})
+    text = CLIPTextConfig(**_text_settings(vocabulary) | text_settings)
     config = VisionTextDualEncoderConfig.from_vision_text_configs(vision, text, projection_dim=DIMENSION)
-    return VisionTextDualEncoderModel(config=config, vision_model=ConvNextModel(vision), text_model=CLIPTextModel(text))
+    return VisionTextDualEncoderModel(config=config, vision_model=eye, text_model=CLIPTextModel(text))
 
 
 def style_classifier() -> Any:
@@ -192,13 +209,17 @@ def accuracy(model: Any, pixels: Tensor, ids: Tensor, concept: Tensor, rows: Ten
 
 
 def train(pictures: Sequence[Picture], words: Any, folder: Path, *, budget: Budget, device: str) -> dict[str, Any]:
-    """Trains and saves labeller, judge and style classifier under `folder`; returns seconds and held-out accuracies.
+    """Trains and saves the three scorers and the style classifier under `folder`; returns seconds and held-out accuracies.
 
     What is already in `folder` is kept, so that an interrupted build goes on.
     """
     known, results = [p for p in pictures if p.category in DRAWN], {}
-    parts = (("labeller", labeller, budget.labeller_steps), ("judge", judge, budget.judge_steps))
-    for seed, (name, make, steps) in enumerate(parts, start=11):
+    parts = (
+        ("labeller", labeller, budget.labeller_steps, 11),
+        ("judge", judge, budget.judge_steps, 12),
+        ("voter", voter, budget.voter_steps, 14),
+    )
+    for name, make, steps, seed in parts:
         if not (folder / name / "config.json").exists():
             torch.manual_seed(seed)
             model = make(len(words))

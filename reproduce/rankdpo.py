@@ -1,0 +1,198 @@
+"""Does learning from whole rankings beat learning from pairs of the same images?
+
+`penchant synthesize synpic` draws five samples a caption with five really different generators and ranks them by the
+votes of three rewards. RankDPO, Plackett-Luce, Diffusion-DPO on all pairs, Diffusion-DPO on best against worst and SFT
+on the best then train on the same groups, in the same order, for the same updates, with three seeds. Scorer B, which
+did not vote, judges captions seen in training and captions that no group contained.
+
+    python reproduce/rankdpo.py            # resumable: what is finished is kept
+    python reproduce/rankdpo.py --fresh
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# `penchant align` reads this file for its recipes, from a folder where `runs` is not to be found: it is imported late.
+ROOT = Path(__file__).resolve().parent
+RUNS = ROOT.parent / "runs" / "reproduce-rankdpo"
+SEEDS = (0, 1, 2)
+JOBS = 2  # runs at a time, one thread each
+JUDGE, VOTER = "emoji/judge", "emoji/labeller"
+
+
+def rankdpo() -> Any:
+    """RankDPO's run: the `rankdpo` recipe, on the data set of this reproduction."""
+    from penchant.recipe import Preferences
+    from penchant.recipes import find
+
+    return replace(find("rankdpo"), feedback=Preferences(path=str(RUNS / "synpic" / "data")))
+
+
+def plackett_luce() -> Any:
+    """The same with the likelihood of the ranking."""
+    from penchant.objectives import PlackettLuce
+
+    return replace(rankdpo(), name="plackett-luce", objective=PlackettLuce(beta=2000.0))
+
+
+def dpo_all() -> Any:
+    """The same with Diffusion-DPO on all ordered pairs."""
+    from penchant.objectives import DPO
+
+    return replace(rankdpo(), name="dpo-all", objective=DPO(beta=2000.0))
+
+
+def dpo_best_worst() -> Any:
+    """The same with Diffusion-DPO on the best against the worst."""
+    from penchant.objectives import DPO
+
+    return replace(rankdpo(), name="dpo-best-worst", objective=DPO(beta=2000.0, pairing="best_worst"))
+
+
+def sft() -> Any:
+    """The same with SFT on the best."""
+    from penchant.objectives import SFT
+
+    return replace(rankdpo(), name="sft", objective=SFT())
+
+
+METHODS = {
+    "RankDPO": rankdpo,
+    "Plackett-Luce": plackett_luce,
+    "DPO, all pairs": dpo_all,
+    "DPO, best vs worst": dpo_best_worst,
+    "SFT on the best": sft,
+}
+
+
+def folder(method: str, seed: int) -> Path:
+    """Where a run lies."""
+    return RUNS / f"{METHODS[method].__name__}-{seed}"
+
+
+def train(method: str, seed: int) -> None:
+    """One method with one seed."""
+    from runs import finish
+
+    finish(f"{__file__}:{METHODS[method].__name__}", folder(method, seed), "--seed", str(seed))
+
+
+def scores(method: str, captions: str, judge: str, side: str) -> np.ndarray:
+    """Scores [seeds, P, S] of a method's pictures, or of the base's."""
+    from runs import scores
+
+    return scores([folder(method, seed) for seed in SEEDS], captions, judge, side)
+
+
+def drift(method: str) -> float:
+    """Last metric of log pi - log ref on the best candidate, mean over seeds."""
+    lines = [(folder(method, seed) / "metrics.jsonl").read_text().splitlines() for seed in SEEDS]
+    tails = [[json.loads(line).get("drift/chosen") for line in one[-20:]] for one in lines]
+    return float(np.mean([v for tail in tails for v in tail if v is not None]))
+
+
+def row(method: str, captions: str, judge: str) -> dict[str, Any]:
+    """A method against the base, and RankDPO against the method, by one judge on one kind of captions."""
+    from penchant.evaluate import mean_gain, win_rate
+
+    policy, base = (scores(method, captions, judge, side) for side in ("policy", "base"))
+    wins, gain = win_rate(policy, base), mean_gain(policy, base)
+    against = win_rate(scores("RankDPO", captions, judge, "policy"), policy)
+    more = mean_gain(scores("RankDPO", captions, judge, "policy"), policy)
+    return {
+        "method": method,
+        "captions": captions,
+        "judge": judge,
+        "shape": list(policy.shape),
+        "win_rate": [wins.rate, wins.low, wins.high],
+        "by_seed": [win_rate(one, other).rate for one, other in zip(policy, base, strict=True)],
+        "mean": [gain.before, gain.after],
+        "gain": [gain.gain, gain.low, gain.high],
+        "rankdpo_wins": [against.rate, against.low, against.high],
+        "rankdpo_gain": [more.gain, more.low, more.high],
+    }
+
+
+def summarise() -> dict[str, Any]:
+    """Every method, judge and kind of captions; what each step cost; how far each policy moved."""
+    rows = [row(m, c, j) for j in (JUDGE, VOTER) for c in ("seen", "held-out") for m in METHODS]
+    made = json.loads((RUNS / "synpic" / "made.json").read_text())
+    costs = {}
+    for method in METHODS:
+        outcomes = [json.loads((folder(method, seed) / "outcome.json").read_text()) for seed in SEEDS]
+        costs[method] = {
+            "cpu_seconds_per_step": float(np.median([o["cpu_seconds"] / o["step"] for o in outcomes])),
+            "drift_of_the_best": drift(method) if method != "SFT on the best" else None,
+        }
+    return {"data": {k: made[k] for k in ("groups", "fingerprint")}, "seeds": len(SEEDS), "rows": rows, "costs": costs}
+
+
+def _percent(values: list[float]) -> str:
+    middle, low, high = (100 * v for v in values)
+    return f"{middle:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _thousandths(values: list[float]) -> str:
+    middle, low, high = (1000 * v for v in values)
+    return f"{middle:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as Markdown."""
+    lines = []
+    for judge, words in ((JUDGE, "scorer B, held out"), (VOTER, "scorer A, one of the voters")):
+        for captions in ("seen", "held-out"):
+            found = [r for r in result["rows"] if r["judge"] == judge and r["captions"] == captions]
+            seeds, prompts, samples = found[0]["shape"]
+            lines += [
+                "",
+                f"{words}; {captions} captions, {prompts} x {samples} pictures x {seeds} training seeds",
+                "",
+                "| method | wins against the base, % [95 %] | by seed, % | mean score, thousandths "
+                "| RankDPO wins against it, % | RankDPO's mean above it |",
+                "|---|---|---|---|---|---|",
+            ]
+            for r in found:
+                seed = ", ".join(f"{100 * v:.1f}" for v in r["by_seed"])
+                own = r["method"] == "RankDPO"
+                beside = "" if own else _percent(r["rankdpo_wins"])
+                more = "" if own else _thousandths(r["rankdpo_gain"])
+                lines.append(
+                    f"| {r['method']} | {_percent(r['win_rate'])} | {seed} | {_thousandths(r['gain'])} | {beside} | {more} |"
+                )
+    lines += ["", "| method | CPU s a step of 8 lists of 5 | drift of the best |", "|---|---|---|"]
+    for method, cost in result["costs"].items():
+        moved = "" if cost["drift_of_the_best"] is None else f"{cost['drift_of_the_best']:.2e}"
+        lines.append(f"| {method} | {cost['cpu_seconds_per_step']:.2f} | {moved} |")
+    return "\n".join(lines).strip()
+
+
+def main() -> None:
+    """Makes the data, trains what is missing and records the tables."""
+    from runs import record
+
+    if "--fresh" in sys.argv:
+        shutil.rmtree(RUNS, ignore_errors=True)
+    data = [sys.executable, "-m", "penchant", "synthesize", "synpic", "--out", str(RUNS / "synpic")]
+    subprocess.run(data, check=True)
+    # One first, alone: it encodes the groups and samples the base for all.
+    train("RankDPO", SEEDS[0])
+    with ThreadPoolExecutor(JOBS) as pool:
+        list(pool.map(lambda job: train(job[1], job[0]), product(SEEDS, METHODS)))
+    result = summarise()
+    record("rankdpo", result, table(result))
+
+
+if __name__ == "__main__":
+    main()
