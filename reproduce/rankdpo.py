@@ -166,11 +166,9 @@ def table(result: dict[str, Any]) -> str:
             for r in found:
                 seed = ", ".join(f"{100 * v:.1f}" for v in r["by_seed"])
                 own = r["method"] == "RankDPO"
-                beside = "" if own else _percent(r["rankdpo_wins"])
-                more = "" if own else _thousandths(r["rankdpo_gain"])
-                lines.append(
-                    f"| {r['method']} | {_percent(r['win_rate'])} | {seed} | {_thousandths(r['gain'])} | {beside} | {more} |"
-                )
+                beside = " | " if own else f"{_percent(r['rankdpo_wins'])} | {_thousandths(r['rankdpo_gain'])}"
+                gained = f"{_percent(r['win_rate'])} | {seed} | {_thousandths(r['gain'])}"
+                lines.append(f"| {r['method']} | {gained} | {beside} |")
     lines += ["", "| method | CPU s a step of 8 lists of 5 | drift of the best |", "|---|---|---|"]
     for method, cost in result["costs"].items():
         moved = "" if cost["drift_of_the_best"] is None else f"{cost['drift_of_the_best']:.2e}"

@@ -18,6 +18,7 @@ CONTENTS = {
     "emoji/fluent": "emoji/fluent",
     "emoji/samples": "emoji/samples.parquet",
     "emoji/artists": "emoji/artists.parquet",
+    "emoji/ranked": "emoji/ranked.parquet",
     "emoji/captions": "emoji/captions.txt",
     "emoji/prompts": "emoji/prompts.txt",
 }

@@ -160,7 +160,7 @@ def recipes(words: Sequence[str]) -> int:
         """Every recipe, one line each: those that train, then those that make data."""
         from penchant.recipes import RECIPES, SYNTHESES
 
-        lines = []
+        lines: list[tuple[str, str, Callable[[], Any]]] = []
         for name, make in RECIPES.items():
             recipe = make()
             lines.append((name, f"{type(recipe.objective).__name__} on {type(recipe.likelihood).__name__}", make))

@@ -71,7 +71,7 @@ def score(words: Sequence[str]) -> int:
 
     def show(
         data: str,
-        judges: str,
+        judges: str = "",
         out: Path = Path("scored"),
         aggregation: str = "strict-votes",
         workers: int = 2,
@@ -109,16 +109,16 @@ def rank(words: Sequence[str]) -> int:
 
         Args:
             data: store that `synthesize` or `score` made.
-            out: folder of the store to write.
+            out: folder of the store to write, or a .parquet file for all in one, media embedded.
             aggregation: strict-votes, half-credit, bradley-terry or mean-z.
         """
         from penchant.assets import resolve
-        from penchant.feedback import read, replace_groups
+        from penchant.feedback import export_groups, read, replace_groups
         from penchant.synthesis import run
         from penchant.synthesis.dataset import fingerprint
 
         groups, left = run.rank(read(resolve(data)).groups, aggregation)  # type: ignore[arg-type]
-        replace_groups(groups, out)
+        export_groups(groups, out) if out.suffix == ".parquet" else replace_groups(groups, out)
         for reason, what in left.items():
             print(f"left out: {len(what)} x {reason}")
         print(f"{len(groups)} groups ranked by {aggregation}, fingerprint {fingerprint(groups)[:16]}: {out}")

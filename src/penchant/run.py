@@ -280,7 +280,7 @@ def _require_shares(selection: Any, path: str, name: str) -> None:
     for scored in selection:
         if not all(0 <= score <= 1 for score in scored.scores):
             raise FeedbackError(
-                f"{name} takes shares in [0, 1], and group {scored.group.id[:12]} has a score of {max(scored.scores):g}.",
+                f"{name} takes shares in [0, 1]; group {scored.group.id[:12]} has scores up to {max(scored.scores):g}.",
                 file=path,
                 field="feedback.dimension",
                 remedy="penchant rank DATA makes shares of rewards' votes.",

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from penchant.feedback import Candidate, Group, Judgement, Media, export_groups
+
 SIZE = (24, 16)
 
 
@@ -173,12 +175,31 @@ def trl_implicit(folder: Path) -> Path:
     return write_json(folder / "hh.jsonl.gz", [{"chosen": f"{human} hi there", "rejected": f"{human} hi fool"}])
 
 
+def penchant_groups(folder: Path) -> Path:
+    """A ranked group of three pictures with two rewards and their votes, and a pair of texts."""
+    votes = {"rewards": ["a", "b"], "votes": [[1, 1, None], [-1, 0, 1]]}
+    pictures = Group(
+        prompt="a cat",
+        candidates=tuple(Candidate(media=Media.of(jpg(k)), model=f"m{k}", seed=k, settings={"s": k}) for k in range(3)),
+        judgements=(
+            Judgement(kind="score", dimension="a", values=(1.0, None, 3.0), source="reward:a@1"),
+            Judgement(kind="score", values=(0.25, 0.5, 0.75), source="judge:strict-votes", extra=votes),
+        ),
+        licence="CC0",
+    )
+    texts = Group(prompt="hello", candidates=(Candidate(text="hi"), Candidate(text="no")))
+    folder.mkdir(parents=True, exist_ok=True)
+    export_groups([pictures, texts], folder / "groups.parquet")
+    return folder / "groups.parquet"
+
+
 def trl_unpaired(folder: Path) -> Path:
     rows = [{"prompt": "p", "completion": "good", "label": True}, {"prompt": "p", "completion": "bad", "label": False}]
     return write_json(folder / "kto.json", rows)
 
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
+    "penchant-groups": penchant_groups,
     "pick-a-pic": pick_a_pic,
     "pick-style": pick_style,
     "hpdv2-train": hpdv2_train,

@@ -13,6 +13,7 @@ from feedback_fixtures import (
     imagereward_flat,
     images_beside,
     jpg,
+    penchant_groups,
     pick_a_pic,
     pick_row,
     trl_conversational,
@@ -58,6 +59,32 @@ def test_pick_a_pic_says_who_won_who_made_it_and_keeps_ties(tmp_path: Path) -> N
     assert first.candidates[0].media.mime == "image/jpeg"
     assert first.judgements[0].annotator not in (None, "7")
     assert len(select(feedback)) == 2
+
+
+def test_one_file_of_groups_gives_them_back_as_they_were(tmp_path: Path) -> None:
+    pictures, texts = read(penchant_groups(tmp_path))
+    assert [c.media.bytes() for c in pictures.candidates] == [jpg(k) for k in range(3)]
+    assert [(c.model, c.seed, dict(c.settings)) for c in pictures.candidates] == [
+        (f"m{k}", k, {"s": k}) for k in range(3)
+    ]
+    reward, votes = pictures.judgements
+    assert (reward.values, reward.source) == ((1.0, None, 3.0), "reward:a@1")
+    assert votes.extra["votes"] == [[1, 1, None], [-1, 0, 1]]
+    assert scores(pictures) == (0.25, 0.5, 0.75)
+    assert [c.text for c in texts.candidates] == ["hi", "no"]
+    assert pictures.licence == "CC0"
+
+
+def test_a_file_of_groups_with_other_bytes_is_refused_by_row(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    path = penchant_groups(tmp_path)
+    rows = pq.read_table(path).to_pylist()
+    rows[0]["candidates"][1]["data"] = jpg(9)
+    rows[1]["judgements"] = [{"kind": "score"}]
+    feedback = read(write_parquet(tmp_path / "other.parquet", rows))
+    assert (feedback.report.kept, feedback.report.bad) == (0, 2)
+    assert {"media do not have their sha256.", "the row was not written by penchant."} <= set(feedback.report.refused)
 
 
 def test_integer_labels_read_like_floats(tmp_path: Path) -> None:

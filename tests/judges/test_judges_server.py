@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import errno
 import io
 import json
 import math
@@ -69,7 +70,9 @@ def wait_until_gone(port: int) -> None:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         with socket.socket() as client:
-            if client.connect_ex(("127.0.0.1", port)):
+            # Nobody accepts at a helper's port: when its queue is full, connecting would wait.
+            client.settimeout(0.5)
+            if client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED:
                 return
         time.sleep(0.05)
     pytest.fail("the server is still there.")
@@ -203,8 +206,9 @@ def test_two_rewards_that_need_different_versions_of_a_package_run_side_by_side(
         assert first.score(["p"], ["abc"]).tolist() == [[3]]
         assert second.score(["p"], ["abc"]).tolist() == [[30]]
     # Neither runs where the other's package is: that is what the environments are for.
-    with pytest.raises(ModelError, match="has no attribute 'grade'"):
-        Served.start(RewardServer(reward=f"{tmp_path}/uses_old.py:Reward", python=new, retries=0)).score(["p"], ["a"])
+    wrong = RewardServer(reward=f"{tmp_path}/uses_old.py:Reward", python=new, retries=0)
+    with Served.start(wrong) as judge, pytest.raises(ModelError, match="has no attribute 'grade'"):
+        judge.score(["p"], ["a"])
 
 
 def wheel(folder: Path, version: str, code: str) -> Path:
@@ -349,7 +353,8 @@ def test_an_interpreter_that_is_not_there_is_said(started):
 
 
 def test_what_a_reward_prints_or_reads_does_not_disturb(started):
-    judge = started("""
+    judge = started(
+        """
         import subprocess, sys
 
         print('{"port": 1}')
@@ -357,7 +362,11 @@ def test_what_a_reward_prints_or_reads_does_not_disturb(started):
 
         def Reward():
             return lambda prompts, samples: [print("scoring") or len(sys.stdin.read())] * len(samples)
-    """)
+        """,
+        startup_timeout=10,
+        timeout=10,
+        retries=0,
+    )
     assert judge.score(["p"], ["x"]).tolist() == [[0]]
 
 

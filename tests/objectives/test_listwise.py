@@ -33,7 +33,7 @@ def delta(phi: list[float], log_base: float = math.e) -> Tensor:
     return dcg_weights(scores, torch.ones_like(scores, dtype=torch.bool), log_base=log_base, dtype=torch.float64)[0]
 
 
-# --- RankDPO: values recorded for eq. 5-7, float64 ---------------------------------------------------------------------
+# --- RankDPO: values recorded for eq. 5-7, float64 ---
 
 S, PHI = [-0.002, 0.001, 0.0005, -0.0001], [0.95, 0.2, 0.6, 0.25]
 # s is a difference of squared errors, log pi - log ref is -1/2 of it, and beta_eff = 2500 is our 5000.
@@ -76,7 +76,7 @@ def test_the_weights_have_the_recorded_values(phi, expected):
         assert found[j, i] == 0
 
 
-# --- RankDPO: sentences -------------------------------------------------------------------------------------------------
+# --- RankDPO: sentences ---
 
 
 def test_pairs_with_the_best_carry_most_of_the_weight():
@@ -109,9 +109,7 @@ def test_it_raises_the_better_and_lowers_the_worse():
 def test_weights_have_no_gradient_and_ranks_come_from_the_true_scores_alone():
     """A policy that ranks otherwise changes logits, never weights."""
     near, far = listed([0.0] * 4, PHI), listed([-1.0, 1.0, 0.5, 2.0], PHI)
-    one, other = (
-        gradient(RankDPO(beta=1e-9), inputs)[0, :, 0] / 1e-9 for inputs in (near, far)
-    )
+    one, other = (gradient(RankDPO(beta=1e-9), inputs)[0, :, 0] / 1e-9 for inputs in (near, far))
     assert_close(one, other, rtol=1e-6, atol=1e-12)
 
 
@@ -152,7 +150,7 @@ def test_the_base_of_the_logarithm_only_scales():
         RankDPO(log_base=1.0)
 
 
-# --- Plackett-Luce ------------------------------------------------------------------------------------------------------
+# --- Plackett-Luce ---
 
 
 def test_plackett_luce_is_the_probability_of_the_order():
@@ -184,7 +182,7 @@ def test_tied_candidates_do_not_compete():
     assert_close(PlackettLuce(beta=2.0)(inputs).loss.item(), expected)
 
 
-# --- ListNet ------------------------------------------------------------------------------------------------------------
+# --- ListNet ---
 
 
 def test_listnet_is_zero_where_the_policy_says_what_the_scores_say():

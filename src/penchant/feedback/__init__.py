@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penchant.feedback.doctor import Diagnosis, doctor
-from penchant.feedback.export import export_parquet
+from penchant.feedback.export import export_groups, export_parquet
 from penchant.feedback.groups import Candidate, Feedback, Group, Judgement, Media, rank_values
 from penchant.feedback.media import decode_image
 from penchant.feedback.reading import read, stream
@@ -43,6 +43,7 @@ __all__ = [
     "binary",
     "decode_image",
     "doctor",
+    "export_groups",
     "export_parquet",
     "open_store",
     "pairs",

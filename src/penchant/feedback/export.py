@@ -1,4 +1,4 @@
-"""Pairs to one Parquet file in the Pick-a-Pic layout, images embedded: what other tools read."""
+"""Groups to one Parquet file, media embedded: pairs in the Pick-a-Pic layout that other tools read, or all there is."""
 
 from __future__ import annotations
 
@@ -24,16 +24,30 @@ def export_parquet(groups: Iterable[Group], path: str | PathLike[str], *, dimens
     Raises:
         FeedbackError: a group is not a pair of images, or nobody judged it in `dimension`.
     """
+    return _write((_row(group, dimension) for group in groups), _schema(), Path(path))
+
+
+def export_groups(groups: Iterable[Group], path: str | PathLike[str]) -> int:
+    """Write groups of any size with all their judgements, and return their number; `read` gives them back as they were.
+
+    Raises:
+        MediaError: a medium is gone or was altered.
+    """
+    from penchant.feedback.rows import row_of, schema
+
+    return _write((row_of(group, with_media=True) for group in groups), schema(with_media=True), Path(path))
+
+
+def _write(made: Iterable[dict[str, Any]], schema: Any, path: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = Path(path)
-    schema, count, rows = _schema(), 0, []
+    count, rows = 0, list[dict[str, Any]]()
     temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
     try:
         with pq.ParquetWriter(temporary, schema) as writer:
-            for group in groups:
-                rows.append(_row(group, dimension))
+            for row in made:
+                rows.append(row)
                 count += 1
                 if len(rows) == ROW_GROUP:
                     writer.write_table(pa.Table.from_pylist(rows, schema=schema))

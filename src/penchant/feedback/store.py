@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -24,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from penchant.errors import FeedbackError
-from penchant.feedback.groups import Candidate, Feedback, Group, Judgement, Media, plain
+from penchant.feedback.groups import Feedback, Group, Media
 from penchant.feedback.objects import TEMPORARY, media_path, sync_folder, write_atomically, write_media
 from penchant.feedback.report import ReadingReport
+from penchant.feedback.rows import group_of, row_of, schema
 
 INDEX = "penchant-store.json"
 FORMAT, VERSION = "penchant-store", 1
@@ -117,7 +116,7 @@ def _write_part(root: Path, number: int, groups: list[Group]) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pylist([_group_row(group) for group in groups], schema=_schema())
+    table = pa.Table.from_pylist([row_of(group) for group in groups], schema=schema())
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, row_group_size=ROW_GROUP, compression="zstd")
     data = buffer.getvalue().to_pybytes()
@@ -127,97 +126,15 @@ def _write_part(root: Path, number: int, groups: list[Group]) -> dict[str, Any]:
     return {"name": name, "sha256": sha256, "groups": len(groups)}
 
 
-def _schema() -> Any:
-    import pyarrow as pa
-
-    text = pa.large_string()
-    candidate = {
-        "id": text,
-        "sha256": text,
-        "mime": text,
-        "text": text,
-        "model": text,
-        "seed": pa.int64(),
-        "settings": text,
-    }
-    judgement = {
-        "kind": text,
-        "dimension": text,
-        "values": pa.list_(pa.float64()),
-        "annotator": text,
-        "source": text,
-        "weight": pa.float64(),
-        "extra": text,
-    }
-    return pa.schema(
-        {
-            "id": text,
-            "prompt": text,
-            "candidates": pa.list_(pa.struct(candidate)),
-            "judgements": pa.list_(pa.struct(judgement)),
-            "split": text,
-            "licence": text,
-            "provenance": text,
-            "extra": text,
-        }
-    )
-
-
-def _group_row(group: Group) -> dict[str, Any]:
-    return {
-        "id": group.id,
-        "prompt": group.prompt,
-        "candidates": [
-            {
-                "id": c.id,
-                "sha256": c.media.sha256 if c.media else None,
-                "mime": c.media.mime if c.media else None,
-                "text": c.text,
-                "model": c.model,
-                "seed": c.seed,
-                "settings": _as_json(c.settings),
-            }
-            for c in group.candidates
-        ],
-        "judgements": [
-            {
-                "kind": j.kind,
-                "dimension": j.dimension,
-                "values": list(j.values),
-                "annotator": j.annotator,
-                "source": j.source,
-                "weight": j.weight,
-                "extra": _as_json(j.extra),
-            }
-            for j in group.judgements
-        ],
-        "split": group.split,
-        "licence": group.licence,
-        "provenance": _as_json(group.provenance),
-        "extra": _as_json(group.extra),
-    }
-
-
-def _as_json(mapping: object) -> str:
-    return json.dumps(plain(mapping), ensure_ascii=False)
-
-
 def _group(root: Path, row: dict[str, Any]) -> Group:
-    candidates = []
-    for cell in row["candidates"]:
-        sha256 = cell.pop("sha256")
-        mime = cell.pop("mime")
+    def media(cell: dict[str, Any]) -> Media | None:
+        sha256 = cell["sha256"]
         # The manifest is a file like any other: a hash that is none must not become a path.
         if sha256 is not None and not _SHA.fullmatch(sha256):
             raise FeedbackError("a media hash is not a sha256.", file=root, field="sha256", remedy="restore the store.")
-        media = Media(sha256=sha256, mime=mime, path=str(media_path(root, sha256))) if sha256 else None
-        candidates.append(Candidate(**{**cell, "settings": json.loads(cell["settings"])}, media=media))
-    judgements = (
-        Judgement(**{**cell, "values": tuple(cell["values"]), "extra": json.loads(cell["extra"])})
-        for cell in row["judgements"]
-    )
-    mappings = {name: json.loads(row[name]) for name in ("provenance", "extra")}
-    return Group(**{**row, **mappings, "candidates": tuple(candidates), "judgements": tuple(judgements)})
+        return Media(sha256=sha256, mime=cell["mime"], path=str(media_path(root, sha256))) if sha256 else None
+
+    return group_of(row, media)
 
 
 def _read_index(root: Path) -> list[dict[str, Any]]:

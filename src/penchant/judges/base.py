@@ -30,7 +30,7 @@ class Judge(ABC):
     def score(self, prompts: Sequence[str], samples: Sequence[Any]) -> Float[np.ndarray, "N D"]:
         """One row a (prompt, sample), one column a dimension, larger = better."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Ends what was started for the judge; most start nothing."""
 
 

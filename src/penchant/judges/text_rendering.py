@@ -2,7 +2,7 @@
 
 Differences from the reward of Flow-GRPO (arXiv:2505.05470, "Visual Text Rendering"; `flow_grpo/ocr.py`):
 1. PP-OCRv6 (small) of rapidocr reads, not PaddleOCR.
-2. Only the line recogniser runs unless `detect` is asked for.
+2. With `detect=False` only the line recogniser runs.
 3. Words around the target cost as insertions; the authors' code forgives them wherever the target is contained.
 4. Several quotations are joined, and a prompt without any is the target as a whole; the authors take the first.
 """
@@ -55,14 +55,14 @@ def similarity(read: str, target: str) -> float:
 class TextRendering(Judge):
     """Similarity, in [0, 1], of the text a picture shows to the text its prompt quotes.
 
-    Without `detect` the picture is read as one line that fills it, about eight times as fast: right for cropped words
-    and banners, wrong for several lines or for words in a scene, which need `detect=True`.
+    Lines of text are found first. With `detect=False` the picture is read as one line that fills it, about eight times
+    as fast: right for cropped words and banners, wrong for several lines or for words in a scene.
     Source: Flow-GRPO, arXiv:2505.05470; PP-OCRv6 weights (Apache-2.0) of github.com/PaddlePaddle/PaddleOCR.
     """
 
     name, dimensions = "rapidocr", ("text",)
 
-    def __init__(self, path: str | None = None, *, detect: bool = False) -> None:
+    def __init__(self, path: str | None = None, *, detect: bool = True) -> None:
         """
         Args:
             path: another recogniser as an ONNX file that holds its characters; None is the package's own.

@@ -18,8 +18,8 @@ class Policy:
         lora_alpha: numerator of the adapter's scale alpha / rank; None means alpha = rank, a scale of 1.
         lora_targets: layers that get an adapter. The four attention projections are what the diffusers Diffusion-DPO
             scripts and the MaPO LoRA script train.
-        adapter: folder (or `zoo:NAME`) with saved LoRA weights to continue from or to sample with; its rank is its own, so `lora`
-            stays 0.
+        adapter: folder (or `zoo:NAME`) with saved LoRA weights to continue from or to sample with; its rank is its
+            own, so `lora` stays 0.
         dtype: type of the frozen weights and of the computation. Weights that train stay in float32, because the
             learning rates of this field round to nothing in bfloat16.
         gradient_checkpointing: recompute activations in the backward pass instead of keeping them.

@@ -5,7 +5,7 @@
     Delta_ij = |G_i - G_j| * |1 / D(tau_i) - 1 / D(tau_j)|                       no gradient
     loss = - sum over pairs with i preferred to j of Delta_ij * log sigmoid( beta * (d_i - d_j) )
 
-with d = log pi - log ref. On a denoising bound d_i = -s_i / 2 for the paper's s_i, so beta is twice the one in its eq. 7.
+with d = log pi - log ref. On a denoising bound d_i = -s_i / 2 for the paper's s_i, so beta is twice that of its eq. 7.
 For K = 2 it is DPO times |G_1 - G_2| * (1 / log 2 - 1 / log 3).
 
 What the paper leaves open, and what we take:

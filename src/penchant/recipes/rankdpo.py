@@ -1,19 +1,21 @@
 """RankDPO and Syn-Pic (Karthik et al., arXiv 2410.18013): the embedded scale, SDXL and SD3.
 
-| value          | paper                                                       | here                                        |
-|----------------|-------------------------------------------------------------|---------------------------------------------|
-| generators     | SDXL, SD3-Medium, PixArt-Sigma, Stable Cascade              | those that `penchant.models` knows, see below |
-| rewards        | HPSv2.1, MPS, PickScore, VQAScore, ImageReward              | the same                                    |
-| prompts        | 58,000 of Pick-a-Pic v2                                     | the same number                             |
-| aggregation    | strict votes (algorithm 1)                                  | the same                                    |
-| sampler        | not given                                                   | the pipelines' own steps and guidance: ours |
-| batch, steps   | 1024, 400 (lists or images: not said)                       | 1024 lists: ours                            |
-| beta           | not given                                                   | 5000, Diffusion-DPO's: ours                 |
-| learning rate  | not given                                                   | 1.02e-5 = 1e-8 x batch, as Diffusion-DPO's launchers scale: ours |
-| optimiser      | not given                                                   | AdamW, wd 1e-2: ours                        |
-| noise          | written eps^i, one for each image                           | shared by the list, as in Diffusion-DPO: ours (`--likelihood.no-share-noise` is the paper's letter) |
-| SD3's loss     | not given                                                   | squared velocity error: ours                |
-| logarithm      | base not given                                              | natural: ours                               |
+| value         | paper                                          | here                                                |
+|---------------|------------------------------------------------|-----------------------------------------------------|
+| generators    | SDXL, SD3-Medium, PixArt-Sigma, Stable Cascade | the same                                            |
+| rewards       | HPSv2.1, MPS, PickScore, VQAScore, ImageReward | the same; VQAScore on InstructBLIP, see `judges`    |
+| prompts       | 58,000 of Pick-a-Pic v2                        | the first 58,000                                    |
+| aggregation   | strict votes (algorithm 1)                     | the same                                            |
+| sampler       | not given                                      | the pipelines' own steps and guidance: ours         |
+| batch, steps  | 1024 and 400 (lists or images: not said)       | 1024 lists: ours                                    |
+| beta          | not given                                      | 5000, Diffusion-DPO's: ours                         |
+| learning rate | not given                                      | 1.02e-5, Diffusion-DPO's 1e-8 times the batch: ours |
+| optimiser     | not given                                      | AdamW, weight decay 1e-2: ours                      |
+| noise         | written eps^i, one for each image              | shared by the list, as in Diffusion-DPO: ours       |
+| SD3's loss    | not given                                      | squared velocity error: ours                        |
+| logarithm     | base not given                                 | natural: ours                                       |
+
+`--likelihood.no-share-noise` is the noise of the paper's letter.
 """
 
 from __future__ import annotations
@@ -32,29 +34,27 @@ _PAPER = Training(
 )
 
 
+def _emoji(name: str, guidance: float, *, steps: int = 16, adapter: str | None = None) -> Pictures:
+    policy = Policy(path="zoo:emoji", adapter=adapter)
+    return Pictures(name=name, policy=policy, steps=steps, guidance=guidance, batch_size=32, format="webp", seconds=0.2)
+
+
 def synpic() -> Synthesis:
     """Emoji captions drawn by five generators, ranked by the votes of three rewards; minutes on two cores."""
-    settings = {"batch_size": 32, "format": "webp"}
     return Synthesis(
         name="synpic",
         prompts="zoo:emoji/captions",
         generators=(
-            Pictures(name="bare", policy=_EMOJI, steps=16, guidance=1.0, **settings),
-            Pictures(name="guided", policy=_EMOJI, steps=16, guidance=3.0, **settings),
-            Pictures(name="hasty", policy=_EMOJI, steps=5, guidance=2.0, **settings),
-            Pictures(name="overguided", policy=_EMOJI, steps=16, guidance=9.0, **settings),
-            Pictures(
-                name="fluent",
-                policy=Policy(path="zoo:emoji", adapter="zoo:emoji/fluent"),
-                steps=16,
-                guidance=2.0,
-                **settings,
-            ),
+            _emoji("bare", 1.0),
+            _emoji("guided", 3.0),
+            _emoji("hasty", 2.0, steps=5),
+            _emoji("overguided", 9.0),
+            _emoji("fluent", 2.0, adapter="zoo:emoji/fluent"),
         ),
         rewards=(
-            Reward(name="labeller", judge="zoo:emoji/labeller"),
-            Reward(name="voter", judge="zoo:emoji/voter"),
-            Reward(name="sharpness", judge="sharpness"),
+            Reward(name="labeller", judge="zoo:emoji/labeller", seconds=0.003),
+            Reward(name="voter", judge="zoo:emoji/voter", seconds=0.003),
+            Reward(name="sharpness", judge="sharpness", seconds=0.0005),
         ),
         licence="Apache-2.0",
         work=Work(workers=2, threads=1),
@@ -91,16 +91,18 @@ _IMAGE, _SCORE = 3.36, 0.072
 
 def sdxl_synpic() -> Synthesis:
     """Syn-Pic at the paper's scale: four generators, five rewards, 58,000 prompts of Pick-a-Pic v2."""
-    bf16 = {"dtype": "bfloat16", "seconds": _IMAGE}
+    paths = {
+        "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
+        "sd3-medium": "stabilityai/stable-diffusion-3-medium-diffusers",
+        "pixart-sigma": "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
+        "stable-cascade": "stabilityai/stable-cascade",
+    }
     return Synthesis(
         name="sdxl-synpic",
         prompts="pickapic_v2",
         limit=58_000,
-        generators=(
-            Pipeline(name="sdxl", path="stabilityai/stable-diffusion-xl-base-1.0", **bf16),
-            Pipeline(name="sd3-medium", path="stabilityai/stable-diffusion-3-medium-diffusers", **bf16),
-            Pipeline(name="pixart-sigma", path="PixArt-alpha/PixArt-Sigma-XL-2-1024-MS", **bf16),
-            Pipeline(name="stable-cascade", path="stabilityai/stable-cascade", **bf16),
+        generators=tuple(
+            Pipeline(name=name, path=path, dtype="bfloat16", seconds=_IMAGE) for name, path in paths.items()
         ),
         rewards=tuple(
             Reward(name=name, judge=name, seconds=_SCORE)

@@ -24,7 +24,7 @@ from penchant.synthesis.ledger import Done, Failed, Ledger
 from penchant.synthesis.stages import Failure, Output, Row, Stage
 
 # A dying worker need not be its batch's fault: only after so many deaths is the batch taken apart.
-DEATHS = 4
+DEATHS = 8
 
 
 @dataclass(kw_only=True, eq=False)
@@ -153,8 +153,9 @@ class Driver:
             done += good
             failed += bad
             settled.append((task, len(good) + len(bad)))
+            # At the end: what kills workers, or breaks them, shall not hold up the rest.
             for one in again:
-                self._queue(one.stage).appendleft(one)
+                self._queue(one.stage).append(one)
         self.ledger.commit(done, failed)
         for task, count in settled:
             self._close(task, count)
@@ -186,35 +187,32 @@ class Driver:
         return good, again, failed
 
     def _whole(self, task: Task, report: Report) -> tuple[list[Task], list[Failed]]:
-        """A batch without outputs: again as it was, later row by row."""
+        """A batch without outputs: again as it was, later row by row, each row with a try of its own."""
+        rows = [(row, report.reason) for row in task.rows]
         if report.lost:
             self.tally.lost_workers += 1
             if task.deaths + 1 < DEATHS:
                 return [replace(task, deaths=task.deaths + 1)], []
-        elif task.attempts == 0:
-            self.tally.retried += len(task.rows)
+            return self._rows(task, rows, self.attempts if len(rows) == 1 else task.attempts)
+        if task.attempts == 0:
+            self.tally.retried += len(rows)
             return [replace(task, attempts=1)], []
-        spent = self.attempts if report.lost and len(task.rows) == 1 else task.attempts + (not report.lost)
-        # A row keeps one try of its own, however often the batch it stood in failed.
-        spent = min(spent, self.attempts - 1) if len(task.rows) > 1 else spent
-        return self._rows(task, [(row, report.reason) for row in task.rows], spent)
+        spent = task.attempts + 1
+        return self._rows(task, rows, spent if len(rows) == 1 else min(spent, self.attempts - 1))
 
     def _rows(self, task: Task, bad: Sequence[tuple[Row, str]], spent: int) -> tuple[list[Task], list[Failed]]:
         """Single rows: again, or given up after `spent` attempts."""
         if spent < self.attempts:
             self.tally.retried += len(bad)
-            return [replace(task, rows=(row,), attempts=spent, deaths=0) for row, _ in bad], []
+            # Of a batch that killed its workers, a row is soon known to be the one.
+            deaths = DEATHS - self.attempts if task.deaths + 1 >= DEATHS else 0
+            return [replace(task, rows=(row,), attempts=spent, deaths=deaths) for row, _ in bad], []
+        stage = task.stage
         failed = [
-            Failed(
-                id=task.stage.unit_id(row),
-                stage=task.stage.name,
-                input=described(row),
-                reason=reason,
-                attempts=spent,
-            )
+            Failed(id=stage.unit_id(row), stage=stage.name, input=described(row), reason=reason, attempts=spent)
             for row, reason in bad
         ]
-        self.tally.failed[task.stage.name] += len(failed)
+        self.tally.failed[stage.name] += len(failed)
         return [], failed
 
 

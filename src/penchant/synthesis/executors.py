@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class Executor(ABC):
 
     @abstractmethod
     def free(self, wanted: Sequence[Stage]) -> Stage | None:
-        """Which of the wanted stages a worker could begin now; the one it has loaded if it can choose. None: no room."""
+        """Which of the wanted stages a worker could begin now, if possible the one it has loaded; None: no room."""
 
     @abstractmethod
     def submit(self, call: Call) -> None:
@@ -62,11 +62,13 @@ class Bench:
         self._stage: Stage | None = None
         self._worker: Worker | None = None
 
-    def run(self, call: Call) -> Report:
-        """Runs a call; whatever a stage raises becomes a report."""
+    def run(self, call: Call, loaded: Callable[[], None] = lambda: None) -> Report:
+        """Runs a call, telling when its stage is loaded; whatever a stage raises becomes a report."""
         started = time.monotonic()
         try:
             worker = self._loaded(call.stage)
+            loaded()
+            started = time.monotonic()
             outputs = tuple(worker.run(call.rows, self.folder))
             if len(outputs) != len(call.rows):
                 raise ValueError(f"{len(outputs)} outputs came back for {len(call.rows)} rows")

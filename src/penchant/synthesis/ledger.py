@@ -100,7 +100,9 @@ class Ledger:
 
     def failures(self) -> list[Failed]:
         """Units that were given up and not done since."""
-        rows = self._database.execute("SELECT id, stage, input, reason, attempts FROM failure ORDER BY stage, input, id")
+        rows = self._database.execute(
+            "SELECT id, stage, input, reason, attempts FROM failure ORDER BY stage, input, id"
+        )
         return [Failed(id=i, stage=s, input=n, reason=r, attempts=a) for i, s, n, r, a in rows]
 
     def counts(self) -> dict[str, int]:

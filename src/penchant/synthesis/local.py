@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -41,7 +42,7 @@ class LocalExecutor(Executor):
             workers: how many.
             threads: CPU threads of each; results may depend on it in their last bits.
             gpus: spread workers over so many GPUs; 0 leaves the environment as it is.
-            loading: seconds that loading a stage may take; the first call's time-out is so much longer.
+            loading: seconds that starting a process and loading a stage may take.
         """
         self._folder, self._threads, self._gpus, self._loading = folder, threads, gpus, loading
         self._context = multiprocessing.get_context("spawn")
@@ -72,14 +73,11 @@ class LocalExecutor(Executor):
         idle = [one for one in self._processes if one.call is None]
         # One that has the stage loaded; else one that has nothing loaded; else any.
         chosen = min(idle, key=lambda one: (one.loaded != call.stage, one.loaded is not None, one.slot))
-        loading = 0.0 if chosen.loaded == call.stage else self._loading
         chosen.call, chosen.loaded = call, call.stage
-        chosen.deadline = time.monotonic() + call.stage.timeout + loading
-        try:
+        chosen.deadline = time.monotonic() + call.stage.timeout + self._loading
+        # If it died while idle, `wait` finds the end of its pipe and reports the call as lost.
+        with contextlib.suppress(OSError):
             chosen.connection.send(call)
-        except OSError:
-            # It died while idle; `wait` finds the end of its pipe and reports the call as lost.
-            pass
 
     def wait(self, seconds: float) -> list[Report]:
         busy = {one.connection: one for one in self._processes if one.call is not None}
@@ -87,19 +85,24 @@ class LocalExecutor(Executor):
             return []
         nearest = min(one.deadline for one in busy.values()) - time.monotonic()
         ready = wait(list(busy), timeout=max(0.0, min(seconds, nearest)))
-        reports = [self._receive(busy[connection]) for connection in ready]  # type: ignore[index]
+        received = [self._receive(busy[connection]) for connection in ready]  # type: ignore[index]
+        reports = [report for report in received if report is not None]
         now = time.monotonic()
         reports += [self._hung(one) for one in list(self._processes) if one.call is not None and one.deadline <= now]
         return reports
 
-    def _receive(self, one: _Process) -> Report:
+    def _receive(self, one: _Process) -> Report | None:
+        """A report, or None for the word that the stage is loaded: the batch's own time begins now."""
         assert one.call is not None
         try:
-            report: Report = one.connection.recv()
+            report: Report | None = one.connection.recv()
         # A worker killed while it sends leaves half a message.
         except (EOFError, OSError, ValueError):
             report = self._replaced(one, "the worker died", lost=True)
-        one.call = None
+        if report is None:
+            one.deadline = time.monotonic() + one.call.stage.timeout
+        else:
+            one.call = None
         return report
 
     def _hung(self, one: _Process) -> Report:
@@ -117,10 +120,14 @@ class LocalExecutor(Executor):
 
     def close(self) -> None:
         for one in self._processes:
-            one.process.kill()
-        for one in self._processes:
-            one.process.join()
+            # The idle ones end by themselves when their pipe does, and clean up after themselves.
             one.connection.close()
+            if one.call is not None:
+                one.process.kill()
+        for one in self._processes:
+            one.process.join(timeout=5.0)
+            one.process.kill()
+            one.process.join()
 
 
 def _work(connection: Connection, folder: Path, threads: int, gpu: int | None) -> None:
@@ -129,6 +136,8 @@ def _work(connection: Connection, folder: Path, threads: int, gpu: int | None) -
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # One line of progress is the driver's; a bar from each worker would bury it.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
     threading.Thread(target=_die_with_the_driver, daemon=True).start()
@@ -138,7 +147,7 @@ def _work(connection: Connection, folder: Path, threads: int, gpu: int | None) -
             call = connection.recv()
         except (EOFError, OSError):
             return
-        connection.send(bench.run(call))
+        connection.send(bench.run(call, loaded=lambda: connection.send(None)))
 
 
 def _die_with_the_driver() -> None:

@@ -93,11 +93,11 @@ def plan(recipe: Synthesis, *, devices: int = 1, price: float = 0.86, megabytes:
     prompts = _count(recipe)
     measured = _measured(Path(recipe.out or f"runs/{recipe.name}") / LEDGER)
     images = prompts * recipe.seeds * len(recipe.generators)
-    units = {stage: prompts * recipe.seeds for stage in recipe.generators}
+    units = {generator.name: prompts * recipe.seeds for generator in recipe.generators}
     lines = [
         Line(
             name=stage.name,
-            units=units.get(stage, images),  # type: ignore[call-overload]
+            units=units.get(stage.name, images),
             seconds=measured.get(stage.name, stage.seconds),
             measured=stage.name in measured,
         )

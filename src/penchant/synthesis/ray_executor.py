@@ -5,6 +5,7 @@ Ray carries rows, hashes and scores, below a kilobyte a unit; media go to the fo
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,24 +57,18 @@ class RayExecutor(Executor):
         try:
             import ray
         except ImportError as error:
-            raise RecipeError("Ray is not installed.", field="executor", remedy='pip install "penchant[ray]"') from error
+            raise RecipeError(
+                "Ray is not installed.", field="executor", remedy='pip install "penchant[ray]"'
+            ) from error
         self._ray, self._folder, self._limit, self._loading = ray, folder.absolute(), workers, loading
         self._started = not ray.is_initialized()
         if self._started:
             here: dict[str, Any] = {} if address else {"num_cpus": workers * threads, "include_dashboard": False}
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **here)
-        environment = {"env_vars": {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}}
-        # The driver sees to retries; an actor that died is replaced, not restarted behind its back.
-        options = {"num_cpus": threads, "num_gpus": gpus, "max_restarts": 0, "runtime_env": environment}
-        self._make = ray.remote(**options)(Bench)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
+        # Ray sets an actor's OMP_NUM_THREADS to its CPUs. The driver sees to retries: an actor that died is replaced,
+        # not restarted behind its back.
+        self._make = ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=0)(Bench)
         self._actors: list[_Actor] = []
-
-    @property
-    def pids(self) -> list[int]:
-        """Process ids of the actors on this machine."""
-        from ray.util.state import list_actors
-
-        return [actor.pid for actor in list_actors(filters=[("state", "=", "ALIVE")]) if actor.pid]
 
     def free(self, wanted: Sequence[Stage]) -> Stage | None:
         idle = [one for one in self._actors if one.call is None]

@@ -12,7 +12,6 @@ from typing import Any
 
 from penchant.errors import FeedbackError, RecipeError
 from penchant.feedback.groups import Group
-from penchant.recipe import to_toml
 from penchant.synthesis import dataset
 from penchant.synthesis.driver import Driver, Lane, Tally
 from penchant.synthesis.executors import Executor
@@ -62,6 +61,9 @@ def synthesize(recipe: Synthesis, *, say: Say = print, executor: Executor | None
     Raises:
         RecipeError: no generator or prompt, or the folder is held by another run.
     """
+    # Workers import this module too, and not all of them need torch.
+    from penchant.recipe import to_toml
+
     if not recipe.generators:
         raise RecipeError("nobody draws.", field="generators", remedy="name one or more generators.")
     prompts = read_prompts(recipe.prompts, recipe.limit)
@@ -236,7 +238,6 @@ def read_prompts(address: str, limit: int | None = None) -> list[str]:
 
 
 def _seed(seed: int, index: int, name: str, prompt: str) -> int:
-    # Workers import this module too, and not all of them need torch.
     from penchant.likelihoods.randomness import generator
 
     return int(generator(seed, index, prompt, f"sample of {name}").integers(2**31))

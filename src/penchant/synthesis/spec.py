@@ -1,4 +1,4 @@
-"""`Synthesis`: a data set to be made, as one frozen object: which prompts, who draws, who votes, and how votes count."""
+"""`Synthesis`: a data set to be made, as one frozen object: which prompts, who draws, who votes, how votes count."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Worker(ABC):
     def run(self, rows: Sequence[Row], folder: Path) -> list[Output | Failure]:
         """One output a row; media go to the content-addressed files under `folder` before their output is told."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Frees what was loaded."""
 
 

@@ -1,14 +1,14 @@
-"""From rewards to one score a candidate: rewards vote on pairs, so their scales never meet.
+"""From rewards to one score a candidate: rewards vote on pairs, so their scales never meet (Syn-Pic, arXiv 2410.18013).
 
 Shape legend: G groups, R rewards, K candidates, P = K (K - 1) / 2 pairs in the order of `itertools.combinations`.
 A missing score is not-a-number; a pair with one is not voted on.
 
-| aggregation     | score phi of a candidate                                                              | source           |
-|-----------------|---------------------------------------------------------------------------------------|------------------|
-| strict-votes    | share of its (reward, opponent) comparisons won; a tie gives nobody a point            | 2410.18013, alg. 1 |
-| half-credit     | the same, a tie gives each half a point                                                | ours             |
-| bradley-terry   | mean probability of beating another candidate, under strengths fitted to all votes     | ours             |
-| mean-z          | Phi(mean over rewards of z), z = deviation from the prompt's mean / its std in the data | ours             |
+| aggregation   | score phi of a candidate                                                                | source     |
+|---------------|-----------------------------------------------------------------------------------------|------------|
+| strict-votes  | share of its (reward, opponent) comparisons won; a tie gives nobody a point             | algorithm 1|
+| half-credit   | the same, a tie gives each half a point                                                 | ours       |
+| bradley-terry | mean probability of beating another candidate, under strengths fitted to all votes      | ours       |
+| mean-z        | Phi(mean over rewards of z), z = deviation from the prompt's mean / its std in all data | ours       |
 
 All lie in [0, 1], as RankDPO's gains want them.
 """
@@ -44,7 +44,7 @@ def vote_matrix(scores_RK: Float[np.ndarray, "R K"]) -> Float[np.ndarray, "R P"]
 
 def aggregate(
     scores: Sequence[Float[np.ndarray, "R K"]], aggregation: Aggregation = "strict-votes"
-) -> list[Float[np.ndarray, "K"]]:
+) -> list[Float[np.ndarray, K]]:
     """Score of every candidate of every group; not-a-number for a candidate on which nobody voted.
 
     Args:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from penchant.errors import FeedbackError, nearest
-from penchant.feedback.readers import hpd, imagereward, pick, text_pairs
+from penchant.feedback.readers import groups_file, hpd, imagereward, pick, text_pairs
 from penchant.feedback.readers.layout import Layout
 
 LAYOUTS: tuple[Layout, ...] = (
+    groups_file.GROUPS,
     pick.PICK_A_PIC,
     pick.PICK_STYLE,
     hpd.HPDV2_TRAIN,

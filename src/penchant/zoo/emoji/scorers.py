@@ -209,7 +209,7 @@ def accuracy(model: Any, pixels: Tensor, ids: Tensor, concept: Tensor, rows: Ten
 
 
 def train(pictures: Sequence[Picture], words: Any, folder: Path, *, budget: Budget, device: str) -> dict[str, Any]:
-    """Trains and saves the three scorers and the style classifier under `folder`; returns seconds and held-out accuracies.
+    """Trains and saves scorers and style classifier under `folder`; returns seconds and held-out accuracies.
 
     What is already in `folder` is kept, so that an interrupted build goes on.
     """
