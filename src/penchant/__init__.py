@@ -27,7 +27,15 @@ _EXPORTS = {
     "KTO": "penchant.objectives",
     "DSPO": "penchant.objectives",
     "MaPO": "penchant.objectives",
+    "RankDPO": "penchant.objectives",
+    "PlackettLuce": "penchant.objectives",
+    "ListNet": "penchant.objectives",
     "SFT": "penchant.objectives",
+    "Pictures": "penchant.synthesis",
+    "Pipeline": "penchant.synthesis",
+    "Reward": "penchant.synthesis",
+    "Synthesis": "penchant.synthesis",
+    "synthesize": "penchant.synthesis",
     "PenchantError": "penchant.errors",
 }
 
@@ -41,18 +49,26 @@ __all__ = [
     "Evaluation",
     "FlowMatching",
     "Hinge",
+    "ListNet",
     "MaPO",
     "PenchantError",
+    "Pictures",
+    "Pipeline",
+    "PlackettLuce",
     "Policy",
     "Preferences",
+    "RankDPO",
     "Recipe",
     "Reference",
+    "Reward",
+    "Synthesis",
     "Training",
     "__version__",
     "align",
     "doctor",
     "load",
     "read",
+    "synthesize",
 ]
 
 
@@ -67,7 +83,8 @@ if TYPE_CHECKING:
     from penchant.feedback import doctor, read
     from penchant.likelihoods import Diffusion, FlowMatching
     from penchant.models import Policy, load
-    from penchant.objectives import DPO, DSPO, IPO, KTO, SFT, Hinge, MaPO
+    from penchant.objectives import DPO, DSPO, IPO, KTO, SFT, Hinge, ListNet, MaPO, PlackettLuce, RankDPO
     from penchant.recipe import Evaluation, Preferences, Recipe, Training
     from penchant.references import Reference
     from penchant.run import align
+    from penchant.synthesis import Pictures, Pipeline, Reward, Synthesis, synthesize

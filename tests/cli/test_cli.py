@@ -18,28 +18,32 @@ from penchant.errors import RecipeError
 from penchant.likelihoods import LIKELIHOODS
 from penchant.objectives import OBJECTIVES
 from penchant.recipe import from_toml, to_toml
-from penchant.recipes import RECIPES, bibliography, find
+from penchant.recipes import RECIPES, SYNTHESES, bibliography, find
 from penchant.recipes.bibliography import REFERENCES
 
 OPTIONS = Path(__file__).parent / "options.txt"
 
 
-def options_of(*words: str) -> set[str]:
+def options_of(verb: str, *words: str) -> set[str]:
     said = io.StringIO()
     with redirect_stdout(said), pytest.raises(SystemExit):
-        main(["align", *words, "--help"])
-    return set(re.findall(r"--[a-z][a-z0-9.-]*", said.getvalue()))
+        main([verb, *words, "--help"])
+    # The third generator of a recipe has the options of the first.
+    return {re.sub(r"\.\d+\.", ".N.", option) for option in re.findall(r"--[a-z][a-z0-9.-]*", said.getvalue())}
 
 
 def all_options() -> list[str]:
-    """Of every recipe, and of every objective put into one."""
+    """Of every recipe, of every objective put into one, and of what makes data."""
     shown = [(name,) for name in RECIPES]
     shown += [("diffusion-dpo", f"objective:{name}") for name in OBJECTIVES]
-    return sorted(set().union(*(options_of(*words) for words in shown)))
+    align = set().union(*(options_of("align", *words) for words in shown))
+    others = {f"{verb} {o}" for verb in ("score", "rank") for o in options_of(verb)}
+    others |= {f"synthesize {o}" for name in SYNTHESES for o in options_of("synthesize", name)}
+    return sorted(align | others)
 
 
-def test_every_option_of_align_is_a_decision():
-    found, known = all_options(), OPTIONS.read_text().split()
+def test_every_option_is_a_decision():
+    found, known = all_options(), OPTIONS.read_text().splitlines()
     assert found == known, (
         f"new: {sorted(set(found) - set(known))}, gone: {sorted(set(known) - set(found))}; "
         "if that is on purpose, run `python tests/cli/test_cli.py`, which writes tests/cli/options.txt, and commit it"
@@ -54,12 +58,19 @@ def test_help_and_import_cost_less_than_half_a_second_of_cpu():
         assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
 
 
-@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"align"}))
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"align", "synthesize"}))
 def test_every_verb_explains_itself(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])
     assert stop.value.code == 0
     assert "usage" in capsys.readouterr().out.lower()
+
+
+@pytest.mark.parametrize("verb", ["align", "synthesize"])
+def test_a_verb_without_a_recipe_says_how_it_is_used(verb, capsys):
+    assert main([verb, "--help"]) == 0
+    assert f"usage: penchant {verb} RECIPE" in capsys.readouterr().out
+    assert main([verb]) == 2
 
 
 @pytest.mark.parametrize(

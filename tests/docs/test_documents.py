@@ -13,12 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from penchant.assets import resolve
 from penchant.cli import main
 from penchant.compatible import table
+from penchant.feedback import read, replace_groups
 from penchant.likelihoods import LIKELIHOODS
 from penchant.objectives import OBJECTIVES
 from penchant.recipe import Recipe, to_toml
-from penchant.recipes import RECIPES, find
+from penchant.recipes import RECIPES, SYNTHESES, find, find_synthesis
+from penchant.synthesis import Synthesis
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("README.md")])
@@ -43,7 +46,7 @@ def commands() -> Iterator[tuple[str, tuple[str, ...]]]:
 
 COMMANDS = sorted(set(commands()))
 # Each of these makes its own work; the others only read.
-HEAVY = ("align", "pretrain", "evaluate", "report")
+HEAVY = ("align", "synthesize", "pretrain", "evaluate", "report")
 
 
 @pytest.fixture
@@ -57,11 +60,15 @@ def desk(tmp_path, monkeypatch) -> Path:
     run = tmp_path / "runs" / "2026-11-23-mapo"
     run.mkdir(parents=True)
     (run / "recipe.toml").write_text(to_toml(find("mapo")))
+    data_set = tmp_path / "runs" / "synpic"
+    replace_groups(read(resolve("zoo:emoji/ranked"), limit=3), data_set / "data")
+    (data_set / "synthesis.toml").write_text(to_toml(find_synthesis("synpic")))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def test_the_documents_show_commands():
+    assert {"synthesize", "score", "rank"} <= {verb for verb, _ in COMMANDS}
     assert {"align", "recipes", "check", "cite", "doctor", "sample", "pretrain"} <= {verb for verb, _ in COMMANDS}
     assert len(COMMANDS) > 10
 
@@ -89,6 +96,27 @@ def test_an_align_command_is_understood(verb, words, desk, monkeypatch):
             assert recipe.feedback.path == value
 
 
+@pytest.mark.parametrize(("verb", "words"), [c for c in COMMANDS if c[0] == "synthesize"])
+def test_a_synthesize_command_is_understood(verb, words, desk, monkeypatch, capsys):
+    started: list[Synthesis] = []
+
+    class Made:
+        failures = ()
+
+    def synthesize(recipe: Synthesis) -> type[Made]:
+        started.append(recipe)
+        return Made
+
+    monkeypatch.setattr("penchant.synthesis.run.synthesize", synthesize)
+    assert main([verb, *words]) == 0
+    if "--plan" in words:
+        assert "device-days" in capsys.readouterr().out
+        return
+    (recipe,) = started
+    added = [w.removeprefix("reward:") for w in words if w.startswith("reward:")]
+    assert [reward.judge for reward in recipe.rewards][len(recipe.rewards) - len(added) :] == added
+
+
 @pytest.mark.parametrize(("verb", "words"), [c for c in COMMANDS if c[0] not in HEAVY])
 def test_another_command_runs(verb, words, desk, capsys):
     assert main([verb, *words]) == 0
@@ -105,7 +133,7 @@ def test_the_readme_s_python_runs_as_it_stands(tmp_path, monkeypatch):
 
 def test_every_recipe_is_in_the_readme():
     text = (ROOT / "README.md").read_text()
-    assert not [name for name in RECIPES if f"`{name}`" not in text]
+    assert not [name for name in (*RECIPES, *SYNTHESES) if f"`{name}`" not in text]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -18,14 +18,13 @@ import textwrap
 import time
 import urllib.error
 import urllib.request
-import venv
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from reward_environments import environment, wheel
 
 from penchant.errors import ModelError
 from penchant.feedback.groups import Media
@@ -209,26 +208,6 @@ def test_two_rewards_that_need_different_versions_of_a_package_run_side_by_side(
     wrong = RewardServer(reward=f"{tmp_path}/uses_old.py:Reward", python=new, retries=0)
     with Served.start(wrong) as judge, pytest.raises(ModelError, match="has no attribute 'grade'"):
         judge.score(["p"], ["a"])
-
-
-def wheel(folder: Path, version: str, code: str) -> Path:
-    """A wheel of the package `tastes`, by hand: they are zip files."""
-    file, info = folder / f"tastes-{version}-py3-none-any.whl", f"tastes-{version}.dist-info"
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("tastes.py", code)
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: tastes\nVersion: {version}\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", f"tastes.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
-    return file
-
-
-def environment(folder: Path, package: Path) -> str:
-    """The interpreter of a new virtual environment that holds one wheel."""
-    venv.create(folder, with_pip=False, symlinks=True)
-    python = str(folder / "bin" / "python")
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index", "--no-deps"]
-    subprocess.run([*pip, "--disable-pip-version-check", str(package)], check=True)
-    return python
 
 
 def test_a_reward_that_raises_is_tried_again_and_then_named_with_its_words(started, tmp_path):

@@ -83,7 +83,7 @@ class Pipeline(Stage):
 
     name: str
     path: str
-    call: tuple[tuple[str, float], ...] = ()
+    call: tuple[tuple[str, int | float], ...] = ()
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     variant: str | None = None
     format: Format = "png"

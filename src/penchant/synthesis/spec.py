@@ -59,8 +59,8 @@ class Synthesis:
 
     name: str
     prompts: str
-    generators: Annotated[tuple[Pictures | Pipeline, ...], tyro.conf.Fixed]
-    rewards: Annotated[tuple[Reward, ...], tyro.conf.Fixed]
+    generators: tuple[Pictures | Pipeline, ...]
+    rewards: tuple[Reward, ...]
     aggregation: Aggregation = "strict-votes"
     seeds: int = 1
     limit: int | None = None

@@ -46,6 +46,7 @@ def emoji(out: Path, device: str) -> None:
     shown = [p for p in pictures if generator.drawn(p)]
     captions = sorted({p.caption for p in shown if p.split == "train"})
     prompts = sorted({p.caption for p in shown if p.split == "validation"})
+    (out / "captions.txt").write_text("\n".join(captions) + "\n")
     (out / "prompts.txt").write_text("\n".join(prompts) + "\n")
     if not (out / "artists.parquet").exists():
         made["artists"] = feedback.write(feedback.artist_pairs(shown), out / "artists.parquet")
