@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Of the conformance suite one test is enough: a wrong loss is as finite and differentiable as a right one.
 TESTS = (
     "tests/objectives/test_meaning.py",
+    "tests/objectives/test_listwise.py",
     "tests/oracles",
     "tests/objectives/test_pairs_and_beta.py",
     "tests/likelihoods/test_denoising.py",
@@ -33,6 +34,7 @@ TESTS = (
     "tests/objectives/test_conformance.py::test_padding_changes_nothing_and_has_exactly_zero_gradient",
 )
 DPO, KTO, MAPO, DSPO = (f"objectives/{name}.py" for name in ("dpo", "kto", "mapo", "dspo"))
+RANK, LIST = (f"objectives/{name}.py" for name in ("rankdpo", "listwise"))
 SHARED, GAUSSIAN, DIFFUSION = (f"likelihoods/{name}.py" for name in ("_denoising", "gaussian", "diffusion"))
 
 
@@ -67,6 +69,24 @@ MUTANTS = (
     Mutant("dpo label smoothing inverted", DPO, CLEAN_DPO, "e * softplus(-logit_BKK) + (1 - e) * softplus(logit_BKK)"),
     Mutant("dpo beta halved", DPO, CLEAN_DPO, CLEAN_DPO.replace("logit_BKK", "(logit_BKK / 2)")),
     Mutant("robust dpo not debiased", DPO, "- e * softplus(logit_BKK)) / (1 - 2 * e)", "- e * softplus(logit_BKK))"),
+    Mutant("rankdpo sign", RANK, "(delta_BKK * softplus(-logit_BKK))", "(delta_BKK * softplus(logit_BKK))"),
+    Mutant("rankdpo gain is the score", RANK, "* math.log(2))", "* math.log(2)).log1p()"),
+    Mutant("rankdpo discount log(tau)", RANK, "torch.log1p(place)", "torch.log(place + 1e-3)"),
+    Mutant("rankdpo discount not inverted", RANK, "math.log(log_base) / torch.log1p(place)", "torch.log1p(place)"),
+    Mutant("rankdpo log base ignored", RANK, "math.log(log_base) / torch", "1 / torch"),
+    Mutant(
+        "rankdpo ranks upside down",
+        RANK,
+        "discount_BK = inverse_discounts(scores_BK,",
+        "discount_BK = inverse_discounts(-scores_BK,",
+    ),
+    Mutant("rankdpo ties by the first place", RANK, "running[above_BK + equal_BK]", "running[above_BK + 1]"),
+    Mutant("rankdpo without discount", RANK, "(discount_BK[:, :, None] - discount_BK[:, None, :])", "1"),
+    Mutant("plackett-luce worst first", LIST, "(scores_BK[:, :, None] > scores", "(scores_BK[:, :, None] < scores"),
+    Mutant("plackett-luce ties compete", LIST, "(scores_BK[:, :, None] > scores", "(scores_BK[:, :, None] >= scores"),
+    Mutant("plackett-luce without itself", LIST, "torch.cat([itself_BK, relative_BKK], -1)", "relative_BKK"),
+    Mutant("listnet divergence turned", LIST, "log_target_BK.exp() * (log", "log_policy_BK.exp() * (log"),
+    Mutant("listnet temperature multiplies", LIST, "/ self.temperature)", "* self.temperature)"),
     Mutant(
         "reference dropped",
         "objectives/inputs.py",

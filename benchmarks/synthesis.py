@@ -39,7 +39,7 @@ ODD = """
 import time
 def Raises(): return lambda prompts, samples: 1 / 0
 def Hangs(): return lambda prompts, samples: time.sleep(3600)
-def Silent(): return lambda prompts, samples: [float("nan") if "a" in p else 1.0 for p in prompts]
+def Silent(): return lambda prompts, samples: [float("nan") if "monster" in p else 1.0 for p in prompts]
 """
 
 
@@ -162,7 +162,7 @@ def faults(whole: Synthesis, folder: Path) -> list[str]:
     )
     output, _ = run(replace(whole, rewards=(*whole.rewards[:2], *odd), out=str(folder / "faults"), limit=4))
     lines = [line for line in output.splitlines() if "given up after" in line or " groups, " in line]
-    return [re.sub(r"/\S*/", "", line) for line in lines]
+    return [line.replace(f"{folder}/", "") for line in lines]
 
 
 def kills(hurt: Synthesis, expected: str, units: dict[str, int], options: Any) -> str:

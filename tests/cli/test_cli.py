@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from penchant.cli import VERBS, find_recipe, main
+from penchant.cli import VERBS, main
+from penchant.cli.words import find_recipe
 from penchant.compatible import reasons
 from penchant.errors import RecipeError
 from penchant.likelihoods import LIKELIHOODS

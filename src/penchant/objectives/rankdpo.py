@@ -41,9 +41,9 @@ def inverse_discounts(
 ) -> Float[Tensor, "B K"]:
     """1 / log(1 + rank) of every candidate, averaged over the places that tied candidates share; 0 where missing."""
     K = scores_BK.shape[1]
-    others_BKK = mask_BK[:, None, :] & mask_BK[:, :, None]
-    above_BK = (others_BKK & (scores_BK[:, None, :] > scores_BK[:, :, None])).sum(-1)
-    equal_BK = (others_BKK & (scores_BK[:, None, :] == scores_BK[:, :, None])).sum(-1)
+    both_BKK = mask_BK[:, None, :] & mask_BK[:, :, None]
+    above_BK = (both_BKK & (scores_BK[:, None, :] > scores_BK[:, :, None])).sum(-1)
+    equal_BK = (both_BKK & (scores_BK[:, None, :] == scores_BK[:, :, None])).sum(-1)
     place = torch.arange(1, K + 1, device=scores_BK.device, dtype=dtype)
     # Places above_i + 1 ... above_i + equal_i: a difference of running sums.
     running = torch.cat([place.new_zeros(1), (math.log(log_base) / torch.log1p(place)).cumsum(0)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -75,7 +76,9 @@ def troubles(failures: Sequence[Failed], *, shown: int = 5) -> list[str]:
     """Failures by stage and reason, each with examples."""
     by_reason: dict[tuple[str, str], list[Failed]] = {}
     for one in failures:
-        by_reason.setdefault((one.stage, one.reason), []).append(one)
+        # A port, a process id, an address in memory: another one each time, and the same reason.
+        reason = re.sub(r"0x[0-9a-f]+|\d{4,}", "...", one.reason)
+        by_reason.setdefault((one.stage, reason), []).append(one)
     lines = []
     for (stage, reason), found in by_reason.items():
         lines.append(f"{stage}: {len(found)} given up after {found[0].attempts} attempts: {reason}")

@@ -1,103 +1,13 @@
-"""The command line: a verb, then the verb's own options. Nothing heavy is imported before a verb needs it."""
+"""The verbs around a run: `align`, `sample`, `evaluate`, `report`, and what a recipe is made of."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from penchant.errors import PenchantError, RecipeError, nearest
-
-HELP = """\
-penchant aligns generative models to what people prefer.
-
-  penchant align RECIPE [objective:NAME] [--resume] [--lr 1e-6 ...] train a policy on feedback and judge it
-  penchant synthesize RECIPE [reward:ADDRESS ...] [--plan] [...]   prompts to ranked samples, no person in the loop
-  penchant score DATA --judges a,b                                 let rewards score, and rank, samples that are there
-  penchant rank DATA                                               rank anew by the scores that the samples carry
-  penchant recipes                                                 every recipe, one line each
-  penchant check RECIPE [objective:NAME] [likelihood:NAME]         do these parts fit together, and if not, why
-  penchant cite RECIPE                                             the references of exactly what it runs
-  penchant doctor DATA                                             what is in a preference file, and what is wrong
-  penchant sample MODEL PROMPT [PROMPT ...]                        pictures of a model at fixed seeds
-  penchant evaluate RUN                                            judge a finished run again, and write its report
-  penchant report RUN                                              where a run's report lies, and what it says
-  penchant pretrain NAME                                           rebuild a model that penchant ships
-
-RECIPE is a name of `penchant recipes`, a recipe.toml of a run, or `file.py:function`.
-`penchant VERB --help` lists the verb's options."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code. Bad input is one sentence on stderr and exit code 2."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(HELP)
-        return 0
-    if words[0] == "--version":
-        from penchant import __version__
-
-        print(__version__)
-        return 0
-    verb, rest = words[0], words[1:]
-    try:
-        if verb not in VERBS:
-            raise RecipeError(f"there is no verb '{verb}'.", remedy=nearest(verb, list(VERBS)))
-        return VERBS[verb](rest)
-    except PenchantError as error:
-        print(f"penchant: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("penchant: interrupted.", file=sys.stderr)
-        return 130
-
-
-def options(verb: str, function: Callable[..., int], words: Sequence[str]) -> int:
-    """Parses a function's arguments with tyro and calls it."""
-    import tyro
-
-    return tyro.cli(function, args=list(words), prog=f"penchant {verb}", config=(tyro.conf.PositionalRequiredArgs,))
-
-
-def find_recipe(address: str) -> Any:
-    """A recipe by name, from a recipe.toml (or the run folder that holds one), or from `file.py:function`.
-
-    Raises:
-        RecipeError: there is none, or the function returns something else.
-    """
-    from penchant.recipe import Recipe
-    from penchant.recipes import find
-
-    return found(address, Recipe, file="recipe.toml", by_name=find)
-
-
-def found(address: str, kind: type, *, file: str, by_name: Callable[[str], Any]) -> Any:
-    """What `find_recipe` does, for any kind of recipe; `file` is its name in a run folder."""
-    from penchant.recipe import from_toml
-
-    source, _, function = address.partition(":")
-    if source.endswith(".py"):
-        return _from_python(source, function, kind)
-    path = Path(address)
-    if path.is_dir() and (path / file).exists():
-        path = path / file
-    return from_toml(path, kind) if path.suffix == ".toml" else by_name(address)
-
-
-def _from_python(file: str, function: str, kind: type) -> Any:
-    import runpy
-
-    if not Path(file).exists():
-        raise RecipeError("there is no such file.", file=file, remedy="give PATH.py:FUNCTION.")
-    names = runpy.run_path(file)
-    if function not in names:
-        callables = [n for n, v in names.items() if callable(v) and not n.startswith("_")]
-        raise RecipeError(f"has no '{function}'.", file=file, remedy=nearest(function, callables or ["?"]))
-    recipe = names[function]()
-    if not isinstance(recipe, kind):
-        raise RecipeError(f"'{function}' returned a {type(recipe).__name__}, no {kind.__name__}.", file=file)
-    return recipe
+from penchant.cli.words import find_recipe, options
+from penchant.errors import RecipeError, nearest
 
 
 def _swap(recipe: Any, parts: Sequence[str]) -> Any:
@@ -208,28 +118,6 @@ def cite(words: Sequence[str]) -> int:
     return options("cite", show, words)
 
 
-def doctor(words: Sequence[str]) -> int:
-    """`penchant doctor DATA`."""
-
-    def show(data: str, json: bool = False, images: int = 2000, limit: int | None = None) -> int:
-        """Reads a preference file and says what is in it and what is wrong with it.
-
-        Args:
-            data: file, folder, store or zoo:NAME.
-            json: print the diagnosis as JSON.
-            images: decode at most so many pictures.
-            limit: read at most so many rows.
-        """
-        from penchant.assets import resolve
-        from penchant.feedback import doctor as diagnose
-
-        diagnosis = diagnose(resolve(data), images=images, limit=limit)
-        print(diagnosis.to_json() if json else str(diagnosis))
-        return diagnosis.exit_code
-
-    return options("doctor", show, words)
-
-
 def sample(words: Sequence[str]) -> int:
     """`penchant sample MODEL PROMPT ...`."""
 
@@ -337,33 +225,3 @@ def pretrain(words: Sequence[str]) -> int:
         return 0
 
     return options("pretrain", show, words)
-
-
-def _synthesis(verb: str) -> Callable[[Sequence[str]], int]:
-    """A verb of `penchant.cli_synthesis`, imported when it is called."""
-
-    def run(words: Sequence[str]) -> int:
-        from penchant import cli_synthesis
-
-        return getattr(cli_synthesis, verb)(words)
-
-    return run
-
-
-VERBS: dict[str, Callable[[Sequence[str]], int]] = {
-    "align": align,
-    "synthesize": _synthesis("synthesize"),
-    "score": _synthesis("score"),
-    "rank": _synthesis("rank"),
-    "recipes": recipes,
-    "check": check,
-    "cite": cite,
-    "doctor": doctor,
-    "sample": sample,
-    "evaluate": evaluate,
-    "report": report,
-    "pretrain": pretrain,
-}
-
-if __name__ == "__main__":
-    sys.exit(main())

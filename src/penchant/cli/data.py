@@ -1,4 +1,4 @@
-"""The verbs that make preference data: `synthesize`, `score`, `rank`."""
+"""The verbs around preference data: `synthesize`, `score`, `rank`, `doctor`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from penchant.cli import found, options
+from penchant.cli.words import found, options
 from penchant.errors import RecipeError
 
 FILE = "synthesis.toml"
@@ -125,3 +125,25 @@ def rank(words: Sequence[str]) -> int:
         return 0
 
     return options("rank", show, words)
+
+
+def doctor(words: Sequence[str]) -> int:
+    """`penchant doctor DATA`."""
+
+    def show(data: str, json: bool = False, images: int = 2000, limit: int | None = None) -> int:
+        """Reads a preference file and says what is in it and what is wrong with it.
+
+        Args:
+            data: file, folder, store or zoo:NAME.
+            json: print the diagnosis as JSON.
+            images: decode at most so many pictures.
+            limit: read at most so many rows.
+        """
+        from penchant.assets import resolve
+        from penchant.feedback import doctor as diagnose
+
+        diagnosis = diagnose(resolve(data), images=images, limit=limit)
+        print(diagnosis.to_json() if json else str(diagnosis))
+        return diagnosis.exit_code
+
+    return options("doctor", show, words)
