@@ -23,6 +23,7 @@ def recipe(folder: Path, **more: Any) -> Synthesis:
         "generators": (Words(name="plain"), Words(name="fancy", style="fancy")),
         "rewards": (Digits(name="last"), Digits(name="second", place=2)),
         "out": str(folder / "out"),
+        "licence": "CC0",
         "work": Work(workers=2),
     }
     return Synthesis(**(settings | more))

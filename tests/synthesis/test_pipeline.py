@@ -34,6 +34,7 @@ def test_every_cell_is_computed_once(whole):
 def test_the_store_holds_scores_votes_and_shares(whole):
     _, made = whole
     for group in open_store(made.data):
+        assert (group.licence, group.provenance["synthesis"]) == ("CC0", "toy")
         by_dimension = {j.dimension: j for j in group.judgements}
         assert set(by_dimension) == {"last", "second", "overall"}
         rewards = np.array([by_dimension[name].values for name in ("last", "second")])
@@ -44,7 +45,14 @@ def test_the_store_holds_scores_votes_and_shares(whole):
         assert overall.extra["rewards"] == ["last", "second"]
         assert overall.extra["votes"] == [[np.sign(row[0] - row[1])] for row in rewards]
         assert (overall.source, by_dimension["last"].source) == ("judge:strict-votes", "reward:digits@1")
-        assert [c.model for c in group.candidates] == ["plain", "fancy"]
+        assert {c.model for c in group.candidates} == {"plain", "fancy"}
+
+
+def test_a_candidate_s_place_does_not_betray_its_generator(whole):
+    _, made = whole
+    places = [group.candidates[0].model for group in open_store(made.data)]
+    assert set(places) == {"plain", "fancy"}
+    assert all([c.id for c in g.candidates] == sorted(c.id for c in g.candidates) for g in open_store(made.data))
 
 
 def test_trainers_read_it(whole):

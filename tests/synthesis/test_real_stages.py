@@ -13,7 +13,7 @@ from penchant.errors import RecipeError
 from penchant.feedback import decode_image, open_store, read, verify
 from penchant.models import Policy
 from penchant.recipe import from_toml, to_toml
-from penchant.synthesis import Pictures, Pipeline, Reward, Synthesis, Work, rank, synthesize
+from penchant.synthesis import Pictures, Pipeline, Reward, Row, Synthesis, Work, rank, synthesize
 from penchant.synthesis.dataset import fingerprint
 from penchant.synthesis.plan import plan
 from penchant.synthesis.run import LEDGER
@@ -69,8 +69,8 @@ def test_pictures_are_drawn_scored_and_ranked(made):
     assert verify(made.data).ok
     sharp = load("sharpness")
     for group in open_store(made.data):
-        assert [c.model for c in group.candidates] == ["plain", "guided", "stock"]
-        assert [c.media.mime for c in group.candidates] == ["image/png", "image/webp", "image/png"]
+        mimes = {c.model: c.media.mime for c in group.candidates}
+        assert mimes == {"plain": "image/png", "guided": "image/webp", "stock": "image/png"}
         by_dimension = {j.dimension: j for j in group.judgements}
         images = [decode_image(c.media.bytes())[0] for c in group.candidates]
         expected = sharp.score([group.prompt] * 3, images)[:, 0]
@@ -84,14 +84,49 @@ def test_a_picture_is_that_of_its_model_seed_and_settings(folder, made):
 
     import penchant
 
-    group = open_store(made.data)[0]
-    model, plain = penchant.load(str(folder / "sd")), group.candidates[0]
-    prompts = [f"prompt {i}" for i in range(4)]
-    seeds = [open_store(made.data)[i].candidates[0].seed for i in range(4)]
+    plain = [next(c for c in group.candidates if c.model == "plain") for group in open_store(made.data)[:4]]
+    model, prompts, seeds = (
+        penchant.load(str(folder / "sd")),
+        [f"prompt {i}" for i in range(4)],
+        [c.seed for c in plain],
+    )
     images = model.generate(prompts, seeds=seeds, steps=2, guidance=1.0, batch_size=4)
     out = BytesIO()
     images[0].save(out, "PNG")
-    assert plain.media.bytes() == out.getvalue()
+    assert plain[0].media.bytes() == out.getvalue()
+
+
+def test_a_pipeline_that_penchant_cannot_train_draws_as_well(folder, tmp_path):
+    """PixArt-Sigma, one of the four of the paper, in tiny."""
+    from diffusers import DDIMScheduler, PixArtSigmaPipeline, PixArtTransformer2DModel
+
+    from penchant import testing
+
+    transformer = PixArtTransformer2DModel(
+        sample_size=8,
+        num_layers=1,
+        patch_size=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        caption_channels=32,
+        in_channels=4,
+        out_channels=8,
+        cross_attention_dim=16,
+        norm_num_groups=1,
+    )
+    PixArtSigmaPipeline(
+        tokenizer=testing._t5_tokenizer(),
+        text_encoder=testing._t5(width=32),
+        vae=testing._vae(channels=4, scaling_factor=0.13),
+        transformer=transformer,
+        scheduler=DDIMScheduler(),
+    ).save_pretrained(str(tmp_path / "pixart"))
+    call = (("num_inference_steps", 2), ("height", 16), ("width", 16), ("use_resolution_binning", False))
+    stage = Pipeline(name="pixart", path=str(tmp_path / "pixart"), call=call, batch_size=3)
+    rows = [Row(prompt=f"prompt {i}", seed=i) for i in range(3)]
+    first, again = (stage.load().run(rows, tmp_path / "media") for _ in range(2))
+    assert first == again
+    assert len({output["sha256"] for output in first}) == 3
 
 
 def test_a_lost_picture_is_drawn_again(folder, tmp_path):
@@ -100,7 +135,7 @@ def test_a_lost_picture_is_drawn_again(folder, tmp_path):
     Path(lost.media.path).unlink()
     again = synthesize(real(folder, tmp_path), say=quiet)
     # One of a batch of four alone need not have the same bits; it is there, and everything is whole.
-    assert again.tally.computed["plain"] == 1
+    assert again.tally.computed[lost.model] == 1
     assert verify(again.data).ok
     assert again.groups == 6
 

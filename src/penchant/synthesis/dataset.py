@@ -51,7 +51,8 @@ def drawn(rows: Mapping[str, Sequence[tuple[Stage, Row]]], ledger: Ledger, folde
         if len(candidates) < 2:
             left.out("fewer than two samples", prompt)
         else:
-            groups.append(Group(prompt=prompt, candidates=tuple(candidates.values())))
+            # By content hash: a candidate's place shall not betray its generator.
+            groups.append(Group(prompt=prompt, candidates=tuple(candidates[id] for id in sorted(candidates))))
     return groups
 
 

@@ -106,7 +106,8 @@ class Pipeline(Stage):
 
         quiet()
         options: dict[str, Any] = {"variant": self.variant} if self.variant is not None else {}
-        pipeline = diffusers.DiffusionPipeline.from_pretrained(
+        # What draws from text: Stable Cascade's folder names its decoder alone, and this finds the whole.
+        pipeline = diffusers.AutoPipelineForText2Image.from_pretrained(
             locate(self.path), torch_dtype=getattr(torch, self.dtype), use_safetensors=True, **options
         ).to(device())
         pipeline.set_progress_bar_config(disable=True)

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,8 @@ def synthesize(recipe: Synthesis, *, say: Say = print, executor: Executor | None
     total |= {r.name: per_stage * len(recipe.generators) for r in recipe.rewards}
 
     def groups(ledger: Ledger, left: dataset.Left) -> list[Group]:
-        return dataset.drawn(planned, ledger, folder / DATA, left)
+        found = dataset.drawn(planned, ledger, folder / DATA, left)
+        return [replace(g, licence=recipe.licence, provenance={"synthesis": recipe.name}) for g in found]
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "synthesis.toml").write_text(to_toml(recipe))
