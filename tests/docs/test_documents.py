@@ -17,6 +17,7 @@ from penchant.assets import resolve
 from penchant.cli import main
 from penchant.compatible import table
 from penchant.feedback import read, replace_groups
+from penchant.judges import JUDGES
 from penchant.likelihoods import LIKELIHOODS
 from penchant.objectives import OBJECTIVES
 from penchant.recipe import Recipe, to_toml
@@ -134,6 +135,11 @@ def test_the_readme_s_python_runs_as_it_stands(tmp_path, monkeypatch):
 def test_every_recipe_is_in_the_readme():
     text = (ROOT / "README.md").read_text()
     assert not [name for name in (*RECIPES, *SYNTHESES) if f"`{name}`" not in text]
+
+
+def test_every_judge_is_in_the_documents():
+    text = (ROOT / "docs" / "judges.md").read_text()
+    assert not [name for name in JUDGES if f"`{name}`" not in text]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
