@@ -43,7 +43,7 @@ def sound(tmp_path_factory):
 
 REASONS = {
     "raise": "RuntimeError: a reward of somebody else broke",
-    "hang": "no answer within 0.5 s",
+    "hang": "no answer within 1.5 s",
     "nan": "returned nan",
     "die": "the worker died (exit code 9)",
 }
@@ -52,9 +52,9 @@ REASONS = {
 @pytest.mark.parametrize("fault", list(REASONS))
 def test_a_reward_that_keeps_failing_is_reported_by_name_and_the_rest_goes_on(tmp_path, sound, fault):
     mixed(tmp_path)
-    faulty = Digits(name="second", place=2, fault=fault, timeout=0.5)
+    faulty = Digits(name="second", place=2, fault=fault, timeout=1.5)
     plan = recipe(tmp_path, rewards=(Digits(name="last"), faulty))
-    executor = LocalExecutor(tmp_path / "out" / "data", workers=2, loading=20.0)
+    executor = LocalExecutor(tmp_path / "out" / "data", workers=2)
     try:
         made = make(plan, executor=executor)
     finally:
@@ -217,7 +217,7 @@ def test_a_stopped_worker_is_found_and_replaced(tmp_path, sound):
         generators=(Words(name="plain", **pace), Words(name="fancy", style="fancy", **pace)),
         rewards=(Digits(name="last", **pace), Digits(name="second", place=2, **pace)),
     )
-    executor = LocalExecutor(tmp_path / "out" / "data", workers=2, loading=3.0)
+    executor = LocalExecutor(tmp_path / "out" / "data", workers=2, loading=10.0)
     stopped = executor.pids[0]
     threading.Timer(1.5, lambda: os.kill(stopped, signal.SIGSTOP)).start()
     try:

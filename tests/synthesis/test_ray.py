@@ -84,11 +84,11 @@ def test_killed_actors_change_nothing_and_faults_are_reported(tmp_path):
 @pytest.mark.slow
 def test_a_hanging_reward_is_reported_by_name(tmp_path):
     (tmp_path / "prompts.txt").write_text("\n".join([*(f"prompt {i}" for i in range(PROMPTS - 1)), "bad 1"]))
-    plan = recipe(tmp_path, rewards=(Digits(name="last"), Digits(name="second", place=2, fault="hang", timeout=1.0)))
-    executor = RayExecutor(tmp_path / "out" / "data", workers=2, loading=3.0)
+    plan = recipe(tmp_path, rewards=(Digits(name="last"), Digits(name="second", place=2, fault="hang", timeout=2.0)))
+    executor = RayExecutor(tmp_path / "out" / "data", workers=2)
     try:
         made = make(plan, executor=executor)
     finally:
         executor.close()
-    assert {(f.stage, f.reason) for f in made.failures} == {("second", "no answer within 1 s")}
+    assert {(f.stage, f.reason) for f in made.failures} == {("second", "no answer within 2 s")}
     assert made.groups == PROMPTS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,25 +62,28 @@ class Bench:
         self._stage: Stage | None = None
         self._worker: Worker | None = None
 
-    def run(self, call: Call, loaded: Callable[[], None] = lambda: None) -> Report:
-        """Runs a call, telling when its stage is loaded; whatever a stage raises becomes a report."""
-        started = time.monotonic()
+    def load(self, call: Call) -> Report | None:
+        """Loads a call's stage unless it is loaded; None, or why that failed."""
+        if self._worker is not None and call.stage == self._stage:
+            return None
+        if self._worker is not None:
+            self._worker.close()
+        self._stage, self._worker = None, None
         try:
-            worker = self._loaded(call.stage)
-            loaded()
-            started = time.monotonic()
-            outputs = tuple(worker.run(call.rows, self.folder))
-            if len(outputs) != len(call.rows):
-                raise ValueError(f"{len(outputs)} outputs came back for {len(call.rows)} rows")
+            self._worker, self._stage = call.stage.load(), call.stage
         # A reward is somebody else's code and may raise anything; the driver reports it by name.
         except Exception as error:
             return Report(number=call.number, reason=f"{type(error).__name__}: {error}")
-        return Report(number=call.number, outputs=outputs, seconds=time.monotonic() - started)
+        return None
 
-    def _loaded(self, stage: Stage) -> Worker:
-        if self._worker is None or stage != self._stage:
-            if self._worker is not None:
-                self._worker.close()
-            self._stage, self._worker = None, None
-            self._worker, self._stage = stage.load(), stage
-        return self._worker
+    def run(self, call: Call) -> Report:
+        """Runs a call of the loaded stage; whatever it raises becomes a report."""
+        assert self._worker is not None
+        started = time.monotonic()
+        try:
+            outputs = tuple(self._worker.run(call.rows, self.folder))
+            if len(outputs) != len(call.rows):
+                raise ValueError(f"{len(outputs)} outputs came back for {len(call.rows)} rows")
+        except Exception as error:
+            return Report(number=call.number, reason=f"{type(error).__name__}: {error}")
+        return Report(number=call.number, outputs=outputs, seconds=time.monotonic() - started)

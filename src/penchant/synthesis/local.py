@@ -147,7 +147,10 @@ def _work(connection: Connection, folder: Path, threads: int, gpu: int | None) -
             call = connection.recv()
         except (EOFError, OSError):
             return
-        connection.send(bench.run(call, loaded=lambda: connection.send(None)))
+        failed = bench.load(call)
+        connection.send(failed)
+        if failed is None:
+            connection.send(bench.run(call))
 
 
 def _die_with_the_driver() -> None:

@@ -24,7 +24,7 @@ class _Actor:
     call: Call | None = None
     reference: Any = None
     deadline: float = 0.0
-    warm: bool = False
+    loading: bool = False
 
 
 @final
@@ -49,7 +49,7 @@ class RayExecutor(Executor):
             threads: CPU threads, and CPUs, of an actor.
             gpus: GPUs of an actor; a share is allowed.
             address: of the cluster; None starts one here.
-            loading: seconds that loading a stage may take.
+            loading: seconds that starting an actor and loading a stage may take.
 
         Raises:
             RecipeError: Ray is not installed.
@@ -81,9 +81,8 @@ class RayExecutor(Executor):
 
     def submit(self, call: Call) -> None:
         chosen = next((a for a in self._actors if a.call is None and a.stage == call.stage), None) or self._new(call)
-        chosen.call, chosen.reference = call, chosen.handle.run.remote(call)
-        chosen.deadline = time.monotonic() + call.stage.timeout + (0.0 if chosen.warm else self._loading)
-        chosen.warm = True
+        chosen.call, chosen.loading, chosen.reference = call, True, chosen.handle.load.remote(call)
+        chosen.deadline = time.monotonic() + self._loading
 
     def _new(self, call: Call) -> _Actor:
         if len(self._actors) >= self._limit:
@@ -101,29 +100,37 @@ class RayExecutor(Executor):
         if ready:
             # Whatever else has ended by now.
             ready, _ = self._ray.wait(list(busy), num_returns=len(busy), timeout=0)
-        reports = [self._receive(busy[reference]) for reference in ready]
+        received = [self._receive(busy[reference]) for reference in ready]
+        reports = [report for report in received if report is not None]
         late = [one for one in busy.values() if one.call is not None and one.deadline <= time.monotonic()]
         return reports + [self._hung(one) for one in late]
 
-    def _receive(self, one: _Actor) -> Report:
+    def _receive(self, one: _Actor) -> Report | None:
+        """A report, or None where the stage was loaded: then the batch begins, and its own time."""
         assert one.call is not None
         try:
-            report: Report = self._ray.get(one.reference)
+            report: Report | None = self._ray.get(one.reference)
         except self._ray.exceptions.RayError as error:
+            report = Report(number=one.call.number, reason=f"the actor died ({type(error).__name__})", lost=True)
             self._end(one)
-            reason = f"the actor died ({type(error).__name__})"
-            return Report(number=one.call.number, reason=reason, lost=True)
-        one.call = one.reference = None
+        if report is None:
+            one.loading, one.reference = False, one.handle.run.remote(one.call)
+            one.deadline = time.monotonic() + one.call.stage.timeout
+        else:
+            one.call = one.reference = None
         return report
 
     def _hung(self, one: _Actor) -> Report:
         assert one.call is not None
+        seconds = self._loading if one.loading else one.call.stage.timeout
+        report = Report(number=one.call.number, reason=f"no answer within {seconds:g} s")
         self._end(one)
-        return Report(number=one.call.number, reason=f"no answer within {one.call.stage.timeout:g} s")
+        return report
 
     def _end(self, one: _Actor) -> None:
         self._ray.kill(one.handle)
         self._actors.remove(one)
+        one.call = None
 
     def close(self) -> None:
         for one in list(self._actors):

@@ -53,7 +53,15 @@ class Reward(Stage):
         if self.python is not None:
             from penchant.judges.served import RewardServer, Served
 
-            judge: Any = Served.start(RewardServer(reward=self.judge, python=self.python, timeout=self.timeout))
+            # One request a batch, given up before the batch is: the driver tries again, and the server tells why.
+            server = RewardServer(
+                reward=self.judge,
+                python=self.python,
+                timeout=0.8 * self.timeout,
+                retries=0,
+                batch_size=self.batch_size,
+            )
+            judge: Any = Served.start(server)
         else:
             from penchant.judges import load
 
