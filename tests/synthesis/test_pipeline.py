@@ -9,8 +9,8 @@ import pytest
 from synthesis_fixtures import PROMPTS, make, recipe
 from toy_stages import Digits, Words
 
-from penchant.errors import RecipeError
-from penchant.feedback import open_store, ranked, read, select, verify
+from penchant.errors import FeedbackError, RecipeError
+from penchant.feedback import Judgement, open_store, ranked, read, select, verify
 from penchant.synthesis import Work, rank, score
 from penchant.synthesis.dataset import fingerprint
 from penchant.synthesis.ledger import Ledger
@@ -167,6 +167,40 @@ def test_given_samples_are_scored_and_ranked(whole, tmp_path):
         by_dimension = {j.dimension: j for j in group.judgements}
         assert set(by_dimension) == {"last", "second", "third", "overall"}
         assert by_dimension["overall"].extra["rewards"] == ["third"]
+
+
+def test_what_people_said_stays_and_is_no_vote(whole, tmp_path):
+    """A human pair and a human rating: both are kept, neither votes, and training asks for a source."""
+    said = (
+        Judgement(kind="pair", values=(0.0, 1.0)),
+        Judgement(kind="score", dimension="fidelity", values=(5.0, 1.0)),
+    )
+    groups = [
+        replace(group, judgements=said + tuple(j for j in group.judgements if j.dimension != "overall"))
+        for group in open_store(whole[1].data)
+    ]
+    ranked_once, _ = rank(groups)
+    ranked_twice, _ = rank(ranked_once, "half-credit")
+    for group in ranked_twice:
+        overall = [j for j in group.judgements if j.dimension == "overall"]
+        assert [j.source for j in overall] == ["human", "judge:half-credit"]
+        assert overall[1].extra["rewards"] == ["last", "second"]
+        assert [j.values for j in group.judgements if j.dimension == "fidelity"] == [(5.0, 1.0)]
+    with pytest.raises(FeedbackError, match="judge:half-credit"):
+        select(ranked_twice)
+    assert len(select(ranked_twice, source="human")) == PROMPTS
+    with pytest.raises(FeedbackError, match="no group carries"):
+        rank([replace(group, judgements=said) for group in groups])
+
+
+def test_a_refused_second_writer_leaves_the_recipe_alone(tmp_path):
+    from penchant.train.guards import locked
+
+    make(recipe(tmp_path, limit=2))
+    before = (tmp_path / "out" / "synthesis.toml").read_text()
+    with locked(tmp_path / "out"), pytest.raises(RecipeError, match="another run"):
+        make(recipe(tmp_path, limit=3))
+    assert (tmp_path / "out" / "synthesis.toml").read_text() == before
 
 
 def test_ranking_anew_uses_every_reward_that_is_there(whole):

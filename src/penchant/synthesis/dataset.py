@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from penchant.synthesis.stages import Row, Stage
 from penchant.synthesis.votes import Aggregation, aggregate, pairs, vote_matrix
 
 OVERALL = "overall"
+_AGGREGATES = frozenset(f"judge:{aggregation}" for aggregation in get_args(Aggregation))
 
 
 @dataclass(kw_only=True)
@@ -82,7 +84,11 @@ def scored(groups: Iterable[Group], rewards: Sequence[Stage], ledger: Ledger, le
 
 
 def ranked(groups: Sequence[Group], aggregation: Aggregation, rewards: Sequence[str], left: Left) -> list[Group]:
-    """Groups with the aggregate as their `overall` judgement; its `extra` keeps the votes, reward by pair."""
+    """Groups with the aggregate as an `overall` judgement; its `extra` keeps the votes, reward by pair.
+
+    An earlier aggregate is replaced. What people or others said of the whole stays beside it, and whoever trains then
+    names the source.
+    """
     scores = [_scores(group, rewards) for group in groups]
     shares = aggregate(scores, aggregation)
     result = []
@@ -98,19 +104,19 @@ def ranked(groups: Sequence[Group], aggregation: Aggregation, rewards: Sequence[
             source=f"judge:{aggregation}",
             extra={"rewards": list(rewards), "pairs": pairs(len(share_K)), "votes": votes},
         )
-        others = tuple(j for j in group.judgements if j.dimension != OVERALL)
+        others = tuple(j for j in group.judgements if j.source not in _AGGREGATES)
         result.append(replace(group, judgements=(*others, overall)))
     return result
 
 
 def voters(groups: Iterable[Group]) -> list[str]:
-    """Dimensions that hold a reward's scores, in the order in which they are met."""
-    met = (j.dimension for g in groups for j in g.judgements if j.kind == "score" and j.dimension != OVERALL)
+    """Dimensions that hold a reward's scores, in the order in which they are met; people's ratings are no reward's."""
+    met = (j.dimension for g in groups for j in g.judgements if j.kind == "score" and j.source.startswith("reward:"))
     return list(dict.fromkeys(met))
 
 
 def _scores(group: Group, rewards: Sequence[str]) -> np.ndarray:
-    by_name = {j.dimension: j.values for j in group.judgements}
+    by_name = {j.dimension: j.values for j in group.judgements if j.source.startswith("reward:")}
     missing = (None,) * len(group.candidates)
     rows = [[np.nan if v is None else v for v in by_name.get(name, missing)] for name in rewards]
     return np.array(rows, dtype=np.float64)

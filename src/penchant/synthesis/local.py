@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, final
@@ -25,7 +25,12 @@ class _Process:
     slot: int
     loaded: Stage | None = None
     call: Call | None = None
-    deadline: float = field(default=0.0)
+    deadline: float = 0.0
+    allowed: float = 0.0
+
+    def allow(self, seconds: float) -> None:
+        """So long from now may what it does next take."""
+        self.allowed, self.deadline = seconds, time.monotonic() + seconds
 
 
 @final
@@ -74,7 +79,7 @@ class LocalExecutor(Executor):
         # One that has the stage loaded; else one that has nothing loaded; else any.
         chosen = min(idle, key=lambda one: (one.loaded != call.stage, one.loaded is not None, one.slot))
         chosen.call, chosen.loaded = call, call.stage
-        chosen.deadline = time.monotonic() + call.stage.timeout + self._loading
+        chosen.allow(self._loading)
         # If it died while idle, `wait` finds the end of its pipe and reports the call as lost.
         with contextlib.suppress(OSError):
             chosen.connection.send(call)
@@ -100,14 +105,14 @@ class LocalExecutor(Executor):
         except (EOFError, OSError, ValueError):
             report = self._replaced(one, "the worker died", lost=True)
         if report is None:
-            one.deadline = time.monotonic() + one.call.stage.timeout
+            one.allow(one.call.stage.timeout)
         else:
             one.call = None
         return report
 
     def _hung(self, one: _Process) -> Report:
         assert one.call is not None
-        return self._replaced(one, f"no answer within {one.call.stage.timeout:g} s", lost=False)
+        return self._replaced(one, f"no answer within {one.allowed:g} s", lost=False)
 
     def _replaced(self, one: _Process, reason: str, *, lost: bool) -> Report:
         assert one.call is not None

@@ -17,8 +17,7 @@ from penchant.synthesis.run import LEDGER, read_prompts
 from penchant.synthesis.spec import Synthesis
 
 DAY = 86_400.0
-# A worker hands its batches to one writer; measured on two cores, SQLite and PostgreSQL alike take a few hundred
-# transactions a second, so batches are committed together.
+# One writer takes the batches of all workers. Ours, and cautious: the driver commits many batches in one transaction.
 COMMITS_A_SECOND = 100.0
 
 

@@ -84,9 +84,7 @@ def synthesize(recipe: Synthesis, *, say: Say = print, executor: Executor | None
         found = dataset.drawn(planned, ledger, folder / DATA, left)
         return [replace(g, licence=recipe.licence, provenance={"synthesis": recipe.name}) for g in found]
 
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "synthesis.toml").write_text(to_toml(recipe))
-    return _make(folder, lanes, total, recipe, groups, say, executor)
+    return _make(folder, lanes, total, recipe, groups, say, executor, written=to_toml(recipe))
 
 
 def score(
@@ -156,12 +154,17 @@ def _make(
     groups: Callable[[Ledger, dataset.Left], list[Group]],
     say: Say,
     executor: Executor | None,
+    *,
+    written: str | None = None,
 ) -> Made:
+    """One pass and its data set; `written` is the recipe that is kept beside it."""
     from penchant.feedback.store import replace_groups
     from penchant.train.guards import locked
 
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
+        if written is not None:
+            (folder / "synthesis.toml").write_text(written)
         ledger, left = Ledger(folder / LEDGER), dataset.Left()
         with closing(ledger):
             tally = _pass(lanes, total, recipe, ledger, folder / DATA, say, executor)
