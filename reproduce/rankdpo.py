@@ -123,12 +123,15 @@ def wanted() -> tuple[tuple[str, ...], list[str], list[int]]:
 
 def pictures(model: str, guidance: float | None = None) -> list[Any]:
     """A model's pictures of held-out captions, from the runs' cache where they are there."""
+    from penchant.feedback import Prompt
     from penchant.models import load
+    from penchant.sampling.samplers import PictureSampler
     from penchant.sampling.samples import SampleCache
 
     spec, (_, rows, seeds) = rankdpo().evaluation, wanted()
     settings = {"steps": spec.steps, "guidance": guidance or spec.guidance, "batch_size": spec.batch_size}
-    return SampleCache(RUNS / "cache" / "samples").sample(load(model), rows, seeds, **settings)
+    sampler = PictureSampler(model=load(model), **settings)
+    return SampleCache(RUNS / "cache" / "samples").sample(sampler, [Prompt(text=row) for row in rows], seeds)
 
 
 def guided_scores(model: str) -> dict[str, list[list[float]]]:

@@ -19,6 +19,7 @@ _EXPORTS = {
     "load": "penchant.models",
     "read": "penchant.feedback",
     "doctor": "penchant.feedback",
+    "Autoregressive": "penchant.likelihoods",
     "Diffusion": "penchant.likelihoods",
     "FlowMatching": "penchant.likelihoods",
     "DPO": "penchant.objectives",
@@ -31,6 +32,14 @@ _EXPORTS = {
     "PlackettLuce": "penchant.objectives",
     "ListNet": "penchant.objectives",
     "SFT": "penchant.objectives",
+    "IREPO": "penchant.objectives",
+    "SimPO": "penchant.objectives",
+    "CPO": "penchant.objectives",
+    "ORPO": "penchant.objectives",
+    "WPO": "penchant.objectives",
+    "TPO": "penchant.objectives",
+    "Mixture": "penchant.objectives",
+    "ReferenceFree": "penchant.objectives",
     "Pictures": "penchant.synthesis",
     "Pipeline": "penchant.synthesis",
     "Reward": "penchant.synthesis",
@@ -40,17 +49,24 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "CPO",
     "DPO",
     "DSPO",
     "IPO",
+    "IREPO",
     "KTO",
+    "ORPO",
     "SFT",
+    "TPO",
+    "WPO",
+    "Autoregressive",
     "Diffusion",
     "Evaluation",
     "FlowMatching",
     "Hinge",
     "ListNet",
     "MaPO",
+    "Mixture",
     "PenchantError",
     "Pictures",
     "Pipeline",
@@ -60,7 +76,9 @@ __all__ = [
     "RankDPO",
     "Recipe",
     "Reference",
+    "ReferenceFree",
     "Reward",
+    "SimPO",
     "Synthesis",
     "Training",
     "__version__",
@@ -81,9 +99,28 @@ def __getattr__(name: str) -> Any:
 if TYPE_CHECKING:
     from penchant.errors import PenchantError
     from penchant.feedback import doctor, read
-    from penchant.likelihoods import Diffusion, FlowMatching
+    from penchant.likelihoods import Autoregressive, Diffusion, FlowMatching
     from penchant.models import Policy, load
-    from penchant.objectives import DPO, DSPO, IPO, KTO, SFT, Hinge, ListNet, MaPO, PlackettLuce, RankDPO
+    from penchant.objectives import (
+        CPO,
+        DPO,
+        DSPO,
+        IPO,
+        IREPO,
+        KTO,
+        ORPO,
+        SFT,
+        TPO,
+        WPO,
+        Hinge,
+        ListNet,
+        MaPO,
+        Mixture,
+        PlackettLuce,
+        RankDPO,
+        ReferenceFree,
+        SimPO,
+    )
     from penchant.recipe import Evaluation, Preferences, Recipe, Training
     from penchant.references import Reference
     from penchant.run import align

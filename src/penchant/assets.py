@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from penchant.errors import ModelError, nearest
+from penchant.unpacked import UNPACKED
 
 _ROOT = Path(__file__).parent / "zoo" / "shipped"
 
@@ -21,6 +22,14 @@ CONTENTS = {
     "emoji/ranked": "emoji/ranked.parquet",
     "emoji/captions": "emoji/captions.txt",
     "emoji/prompts": "emoji/prompts.txt",
+    "thinker": "thinker",
+    "thinker/problems": "thinker/problems.jsonl",
+    "thinker/held-out": "thinker/held_out.txt",
+    "thinker/answers": "thinker/answers.jsonl",
+    "thinker/thoughts": "thinker/thoughts.parquet",
+    "openers": "openers/prompts.txt",
+    "openers/held-out": "openers/held_out.txt",
+    "openers/ranked": "openers/ranked.parquet",
 }
 
 
@@ -30,8 +39,10 @@ def path(name: str) -> Path:
     Raises:
         ModelError: there is none of that name, or the installation lacks it.
     """
+    if name in UNPACKED:
+        return UNPACKED[name]()
     if name not in CONTENTS:
-        raise ModelError(f"the zoo has no '{name}'.", field="zoo", remedy=nearest(name, list(CONTENTS)))
+        raise ModelError(f"the zoo has no '{name}'.", field="zoo", remedy=nearest(name, [*CONTENTS, *UNPACKED]))
     found = _ROOT / CONTENTS[name]
     if not found.exists():
         raise ModelError("was not installed.", file=found, remedy="install penchant again.")

@@ -12,12 +12,20 @@ def reasons(objective: Objective | type[Objective], density: str) -> list[str]:
     found = []
     if density not in needs.density:
         wanted = " or ".join(sorted(needs.density))
-        found.append(f"{name} is defined on a {wanted} density and this likelihood gives a {density} one.")
+        found.append(f"{name} is defined on {_a(wanted)} density and this likelihood gives {_a(density)} one.")
     if needs.behavior and density == "bound":
         found.append(f"{name} needs behavior log-probs of a rollout, which a denoising bound does not have; use DPO.")
     if needs.divergence and density == "path":
         found.append(f"{name} needs the distance of predictions, which a recorded path does not give; use DPO.")
+    if needs.collision and density != "exact":
+        found.append(
+            f"{name} weighs by how peaked the policy's tokens are, which {_a(density)} density does not tell; use DPO."
+        )
     return found
+
+
+def _a(word: str) -> str:
+    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
 
 
 def _name(objective: Objective | type[Objective]) -> str:
@@ -64,7 +72,7 @@ def table(objectives: dict[str, type[Objective]], likelihoods: dict[str, type[Li
     lines = ["| objective | needs | " + " | ".join(names) + " |", "|---|---|" + "---|" * len(names)]
     for name, objective in objectives.items():
         needs = objective.needs
-        wants = [w for w in ("reference", "behavior", "mismatched", "divergence") if getattr(needs, w)]
+        wants = [w for w in ("reference", "behavior", "mismatched", "divergence", "collision") if getattr(needs, w)]
         text = ", ".join([*wants, f"K >= {needs.min_candidates}", needs.scores])
         cells = ["yes" if not reasons(objective, likelihoods[n].density) else "no" for n in names]
         lines.append(f"| {name} | {text} | " + " | ".join(cells) + " |")

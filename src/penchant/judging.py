@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,25 @@ from penchant.evaluate import (
     winner_change,
     write_report,
 )
-from penchant.evaluate.compare import Sheet, choose, judged, moved, pictures, requests, spread
-from penchant.evaluate.evidence import Captions, Evidence, Role
+from penchant.evaluate.compare import (
+    choose,
+    exhibited,
+    eye_of,
+    formed,
+    judged,
+    moved,
+    requests,
+    scored,
+    spread,
+)
+from penchant.evaluate.evidence import Captions, Evidence, Role, sentence
+from penchant.evaluate.prompts import read_prompts
+from penchant.evaluate.sheet import Sheet
+from penchant.evaluate.words import WORDS
+from penchant.feedback.groups import Prompt
 from penchant.recipe import Recipe, to_toml
 
 Say = Callable[[str], None]
-_SHOWN = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +46,8 @@ class Judging:
     """Prompts and judges of one run; `seen` prompts are among the training prompts, `held_out` are not."""
 
     recipe: Recipe
-    seen: tuple[str, ...]
-    held_out: tuple[str, ...]
+    seen: tuple[Prompt, ...]
+    held_out: tuple[Prompt, ...]
     judges: dict[str, tuple[Any, Role]]
     cache: Path
 
@@ -49,65 +62,78 @@ class Judging:
 
         spec = recipe.evaluation
         assert spec is not None
-        trained = {group.group.prompt for group in selection}
+        trained = {group.group.prompt: group.group.asked() for group in selection}
+        given = {prompt.text: prompt for prompt in read_prompts(spec.prompts)}
         roles: list[tuple[str, Role]] = [(j, "held out") for j in spec.judges]
         roles += [(j, "trained against") for j in spec.trained_against]
         if not roles:
             raise RecipeError("nobody judges.", field="evaluation.judges", remedy="name a judge, or drop evaluation.")
         return cls(
             recipe=recipe,
-            seen=choose(list(trained), spec.count),
-            held_out=choose([p for p in _lines(spec.prompts) if p not in trained], spec.count),
+            seen=tuple(trained[text] for text in choose(list(trained), spec.count)),
+            held_out=tuple(given[text] for text in choose([t for t in given if t not in trained], spec.count)),
             judges={address: (load(address), role) for address, role in roles},
             cache=cache,
         )
 
     @property
-    def first(self) -> Any:
-        """The judge that marks pictures and measures spread: the first held-out one."""
-        return next(iter(self.judges.values()))[0]
+    def first(self) -> str:
+        """The address of the judge that marks samples: the first held-out one."""
+        return next(iter(self.judges))
 
     def sample(self, model: Any, say: Say) -> list[Sheet]:
         """A sheet of the model's samples for each kind of prompts that there is."""
+        from penchant.sampling.samplers import sampler_of
         from penchant.sampling.samples import SampleCache
 
         spec, sheets = self.recipe.evaluation, []
         assert spec is not None
-        cache = SampleCache(self.cache / "samples")
-        kinds: tuple[tuple[Captions, tuple[str, ...]], ...] = (("seen", self.seen), ("held-out", self.held_out))
+        cache, sampler = SampleCache(self.cache / "samples"), sampler_of(model, spec)
+        kinds: tuple[tuple[Captions, tuple[Prompt, ...]], ...] = (("seen", self.seen), ("held-out", self.held_out))
         for kind, prompts in ((k, p) for k, p in kinds if p):
-            rows, seeds = requests(prompts, spec.seeds)
-            say(f"sampling {len(rows)} pictures of {len(prompts)} {kind} prompts")
-            images = cache.sample(
-                model, rows, seeds, steps=spec.steps, guidance=spec.guidance, batch_size=spec.batch_size
+            _, seeds = requests([prompt.text for prompt in prompts], spec.seeds)
+            say(f"sampling {len(seeds)} {WORDS[sampler.modality].samples} of {len(prompts)} {kind} prompts")
+            samples = cache.sample(sampler, [p for p in prompts for _ in range(spec.seeds)], seeds)
+            sheets.append(
+                Sheet(
+                    captions=kind,
+                    prompts=prompts,
+                    seeds=spec.seeds,
+                    samples=tuple(samples),
+                    modality=sampler.modality,
+                )
             )
-            sheets.append(Sheet(captions=kind, prompts=prompts, seeds=spec.seeds, images=tuple(images)))
         return sheets
 
-    def result(self, base: list[Sheet], policy: list[Sheet], folder: Path, timing: Any) -> PolicyResult:
-        """Evidence, diversity, drift and alarms of the run in `folder`."""
-        name = self.recipe.name
+    def result(
+        self, base: list[Sheet], policy: list[Sheet], folder: Path, timing: Any, model: Any = None
+    ) -> PolicyResult:
+        """Evidence, form, diversity, drift and alarms of the run in `folder`; `model` as in `report`."""
+        name, eye = self.recipe.name, eye_of(self.judges)
+        base, policy = ([scored(sheet, self.judges) for sheet in side] for side in (base, policy))
         evidence = [row for b, p in zip(base, policy, strict=True) for row in judged(name, p, b, self.judges)]
-        after, before = spread(policy[-1], self.first), spread(base[-1], self.first)
-        curves = read_metrics(folder / "metrics.jsonl")
+        after, before = spread(policy[-1], eye), spread(base[-1], eye)
+        form, curves = formed(policy[-1], base[-1]), read_metrics(folder / "metrics.jsonl")
         return PolicyResult(
             name=name,
             evidence=tuple(evidence),
             alarms=find_alarms(
                 evidence,
-                diversity=(after, before) if after and before else None,
+                diversity=(after, before) if after and before and before.value else None,
                 winner=winner_change(curves),
                 fidelity=self._fidelity(evidence),
+                form=form,
             ),
             diversity=after,
-            drift=moved(policy[-1], base[-1], self.first),
+            drift=moved(policy[-1], base[-1], eye, model=model, spec=self.recipe.policy),
+            form=form,
             curves=curves,
             timing=timing,
             recipe_toml=to_toml(self.recipe),
         )
 
     def _fidelity(self, evidence: Sequence[Evidence]) -> dict[str, MeanGain]:
-        """What held-out judges say of held-out captions; beside a judge trained against, hacking says it already."""
+        """What held-out judges say of held-out prompts; beside a judge trained against, hacking says it already."""
         if any(role == "trained against" for _, role in self.judges.values()):
             return {}
         return {row.judge: row.gain for row in evidence if row.independent}
@@ -117,68 +143,56 @@ class Judging:
         return {
             b.captions: {
                 judge.name: {
-                    side: judge.score(sheet.rows(), sheet.images)[:, 0].reshape(len(b.prompts), b.seeds).tolist()
+                    side: sheet.scores[address][:, 0].reshape(b.shape).tolist()
                     for side, sheet in (("base", b), ("policy", p))
                 }
-                for judge, _ in self.judges.values()
+                for address, (judge, _) in self.judges.items()
             }
             for b, p in zip(base, policy, strict=True)
         }
 
     def report(
-        self, base: list[Sheet], policy: list[Sheet], reading: Any, watch: Any, outcome: Any, folder: Path, say: Say
+        self,
+        base: list[Sheet],
+        policy: list[Sheet],
+        reading: Any,
+        watch: Any,
+        outcome: Any,
+        folder: Path,
+        say: Say,
+        model: Any = None,
     ) -> Path:
-        """Writes `evaluation.json` and `report.html` into `folder`; returns the latter."""
+        """Writes `evaluation.json`, `scores.json` and `report.html` into `folder`; returns the latter.
+
+        `model` is the policy: with it the KL divergence of texts from the base is measured.
+        """
         from penchant.recipes import bibliography
 
+        base, policy = ([scored(sheet, self.judges) for sheet in side] for side in (base, policy))
         watch.lap("judge")
-        result = self.result(base, policy, folder, watch.timing(outcome.pairs_per_second))
-        rows = [asdict(row) for row in result.evidence]
+        result = self.result(base, policy, folder, watch.timing(outcome.pairs_per_second), model)
+        rows = [row.record() for row in result.evidence]
         (folder / "evaluation.json").write_text(json.dumps(rows, indent=1))
         (folder / "scores.json").write_text(json.dumps(self._scores(base, policy)))
         for row in rows:
             say(sentence(row))
-        exhibits = [
-            pair
-            for b, p in zip(base, policy, strict=True)
-            for pair in pictures(self.recipe.name, p, b, self.first, count=_SHOWN // len(base))
-        ]
+        sample, marker = WORDS[base[-1].modality].sample, self.judges[self.first][0].name
         data = ReportData(
             title=f"penchant: {self.recipe.name}",
             base=self.recipe.policy.path,
             policies=(result,),
-            base_diversity=spread(base[-1], self.first),
-            exhibits=tuple(exhibits),
-            exhibits_note=f"Marked: the picture that {self.first.name} prefers. The first prompts, not the best ones.",
+            base_diversity=spread(base[-1], eye_of(self.judges)),
+            exhibits=tuple(
+                pair
+                for b, p in zip(base, policy, strict=True)
+                for pair in exhibited(self.recipe.name, p, b, self.first, sheets=len(base))
+            ),
+            exhibits_note=f"Marked: the {sample} that {marker} prefers. The first prompts, not the best ones.",
             reading=_reading(*reading),
             rerun=(f"penchant align {folder / 'recipe.toml'}",),
             citations=tuple(bibliography(self.recipe)),
         )
         return write_report(folder, data)
-
-
-def sentence(row: Mapping[str, Any]) -> str:
-    """A row of `evaluation.json` in one line."""
-    win, gain = row["win"], row["gain"]
-    return (
-        f"{row['captions']:8s} captions, {row['judge']} ({row['role']}): wins {100 * win['rate']:.1f} % "
-        f"[{100 * win['low']:.1f}, {100 * win['high']:.1f}] over {win['prompts']} prompts x {win['seeds']} seeds, "
-        f"mean {gain['before']:.4g} -> {gain['after']:.4g}"
-    )
-
-
-def _lines(address: str) -> list[str]:
-    from penchant.assets import resolve
-
-    if address == "feedback":
-        return []
-    path = Path(resolve(address))
-    try:
-        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(
-            f"cannot be read ({error}).", file=path, field="evaluation.prompts", remedy="one prompt a line, UTF-8."
-        ) from error
 
 
 def _reading(report: Any, selection: Any) -> Reading:

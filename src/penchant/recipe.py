@@ -19,6 +19,7 @@ import tyro
 
 from penchant.compatible import require
 from penchant.errors import RecipeError, nearest
+from penchant.models.completion import Decoding
 from penchant.models.spec import Policy
 from penchant.references.spec import Reference
 from penchant.types import Likelihood, Objective
@@ -109,11 +110,14 @@ class Evaluation:
     """How to find out whether the policy is better than its base.
 
     Attributes:
-        prompts: a text file with one prompt a line, `zoo:NAME`, or "feedback": the prompts of the feedback.
+        prompts: a text file with one prompt a line, a `.jsonl` file of prompts and conversations, `zoo:NAME`, or
+            "feedback": the prompts of the feedback.
         count: how many prompts of each kind (seen in training, held out).
-        seeds: pictures a prompt.
-        steps: denoising steps.
-        guidance: guidance scale.
+        seeds: samples a prompt.
+        steps: denoising steps (pictures).
+        guidance: guidance scale (pictures).
+        decoding: how tokens are drawn (texts); None for the defaults of `Decoding`.
+        batch_size: samples drawn, and kept, at a time.
         judges: judges that took no part in training.
         trained_against: judges whose opinion made the feedback.
     """
@@ -123,9 +127,18 @@ class Evaluation:
     seeds: int = 1
     steps: int = 20
     guidance: float = 3.0
+    decoding: Decoding | None = None
     batch_size: int = 16
     judges: tuple[str, ...] = ()
     trained_against: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.decoding is not None and self.decoding.temperature == 0 and self.seeds > 1:
+            raise RecipeError(
+                "at temperature 0 every seed of a prompt gives the same text.",
+                field="evaluation.seeds",
+                remedy="set evaluation.seeds to 1, or evaluation.decoding.temperature above 0.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ class Run:
 
     @property
     def model_path(self) -> Path:
-        """The aligned model: an ordinary diffusers pipeline folder, or a LoRA folder."""
+        """The aligned model: an ordinary folder of diffusers or transformers, or a LoRA folder."""
         return self.folder / "model"
 
     def report(self) -> Path:
@@ -156,7 +156,9 @@ def _align(recipe: Recipe, folder: Path, resume: bool, say: Say) -> Run:
     encoder = Encoder(model, cache / "encodings.sqlite", seed=recipe.seed, flip=recipe.train.flip)
     if accelerator.is_main_process:
         encoded = encoder.prepare(selection.groups)
-        quiet(f"encoded {encoded} pictures and prompts, the rest was cached")
+        quiet(f"encoded {encoded} samples and prompts, the rest was cached")
+    for note in model.notes():
+        quiet(note)
     accelerator.wait_for_everyone()
     watch.lap("encode")
     judging = Judging.of(recipe, selection, cache) if recipe.evaluation and accelerator.is_main_process else None
@@ -199,7 +201,7 @@ def _finish(
         if judging is not None:
             policy = judging.sample(model, say)
             watch.lap("sample the policy")
-            report = judging.report(base, policy, reading, watch, outcome, folder, say)
+            report = judging.report(base, policy, reading, watch, outcome, folder, say, model=model)
         say(f"model: {folder / 'model'}" + (f"\nreport: {report}" if report else ""))
     accelerator.end_training()
     return report
@@ -224,11 +226,13 @@ def evaluate(recipe: Recipe, folder: Path, say: Say = print) -> Path:
     judging = Judging.of(recipe, selection, Path(recipe.cache or folder.parent / "cache"))
     base = judging.sample(load(recipe.policy), say)
     saved = str(folder / "model")
-    spec = replace(recipe.policy, lora=0, adapter=saved) if recipe.policy.lora else replace(recipe.policy, path=saved)
-    policy = judging.sample(load(spec), say)
+    adapter = bool(recipe.policy.lora) or recipe.policy.adapter is not None
+    spec = replace(recipe.policy, lora=0, adapter=saved) if adapter else replace(recipe.policy, path=saved)
+    aligned = load(spec)
+    policy = judging.sample(aligned, say)
     watch.lap("sample both")
     outcome = Outcome(**json.loads((folder / "outcome.json").read_text()))
-    return judging.report(base, policy, reading, watch, outcome, folder, say)
+    return judging.report(base, policy, reading, watch, outcome, folder, say, model=aligned)
 
 
 def _accelerator(recipe: Recipe, folder: Path) -> Any:
@@ -251,6 +255,7 @@ def _feedback(recipe: Recipe, folder: Path, say: Say) -> tuple[Any, Any]:
     """The groups to train on, and the reading report beside what selection left out."""
     from penchant.assets import resolve
     from penchant.feedback import read, select
+    from penchant.feedback.rankings import LOGIT
 
     spec = recipe.feedback
     feedback = read(resolve(spec.path), layout=spec.layout, limit=spec.limit, max_bad=spec.max_bad)
@@ -271,6 +276,13 @@ def _feedback(recipe: Recipe, folder: Path, say: Say) -> tuple[Any, Any]:
     (folder / "selection.json").write_text(json.dumps(asdict(selection.report), indent=1))
     if recipe.objective.needs.scores == "share":
         _require_shares(selection, spec.path, type(recipe.objective).__name__)
+    if recipe.objective.needs.scores == "logit" and spec.dimension != LOGIT:
+        raise FeedbackError(
+            f"{type(recipe.objective).__name__} takes log strengths, and '{spec.dimension}' holds other scores.",
+            file=spec.path,
+            field="feedback.dimension",
+            remedy=f"use '{LOGIT}', which penchant.feedback.labelled makes of votes, and penchant iterate by itself.",
+        )
     if not len(selection):
         raise FeedbackError("no group is left to train on.", file=spec.path, remedy="read the reasons above.")
     return selection, (feedback.report, selection.report)

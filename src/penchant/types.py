@@ -30,17 +30,25 @@ class LogProbs:
     """Log-probabilities of B x K samples in T steps.
 
     `output` keeps what the model predicted (noise, velocity, logits) when an objective needs a divergence from the
-    reference; otherwise it is None.
+    reference; otherwise it is None. `collision_BKT` is log sum_v p_v^2 at each step (the log-probability that two draws
+    of the policy agree there), without gradient, when an objective weighs by it; otherwise None.
     """
 
     step_BKT: Float[Tensor, "B K T"]
     mask_BKT: Bool[Tensor, "B K T"]
     density: Density
     output: Tensor | None = None
+    collision_BKT: Float[Tensor, "B K T"] | None = None
 
     def to(self, device: torch.device | str) -> LogProbs:
         """The same log-probs on `device`; a kept output stays behind."""
-        return replace(self, step_BKT=self.step_BKT.to(device), mask_BKT=self.mask_BKT.to(device), output=None)
+        return replace(
+            self,
+            step_BKT=self.step_BKT.to(device),
+            mask_BKT=self.mask_BKT.to(device),
+            output=None,
+            collision_BKT=None if self.collision_BKT is None else self.collision_BKT.to(device),
+        )
 
     def per_step(self) -> Float[Tensor, "B K T"]:
         """Log-probs by step, zero where masked."""
@@ -152,6 +160,7 @@ class Needs:
     behavior: bool = False
     mismatched: bool = False
     divergence: bool = False
+    collision: bool = False
     min_candidates: int = 2
     density: frozenset[Density] = frozenset({"exact", "bound", "path"})
     scores: Literal["none", "label", "order", "share", "logit", "reward"] = "order"
@@ -251,3 +260,20 @@ class Denoiser(ABC):
     @abstractmethod
     def unconditional(self) -> Mapping[str, Tensor]:
         """The condition of the empty prompt, each [1, ...]."""
+
+
+class LanguageModel(ABC):
+    """What a language model is to the autoregressive likelihood; `models/causal_lm.py` brings transformers' to this.
+
+    `follows_masks` is False for a model whose attention is not known to obey a mask of ours exactly.
+    """
+
+    follows_masks: bool
+
+    @abstractmethod
+    def score_tree(self, packed: Any, *, collision: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Log-probs [N] of a `likelihoods.packing.Packed`'s targets and, if asked for, log sum_v p_v^2 [N]."""
+
+    @abstractmethod
+    def score_plain(self, batch: CandidateBatch, *, collision: bool = False) -> tuple[Tensor, Tensor | None]:
+        """The same as [B, K, T], from one row a candidate and whole logits; beyond a completion's end anything."""

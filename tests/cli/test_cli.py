@@ -19,7 +19,7 @@ from penchant.errors import RecipeError
 from penchant.likelihoods import LIKELIHOODS
 from penchant.objectives import OBJECTIVES
 from penchant.recipe import from_toml, to_toml
-from penchant.recipes import RECIPES, SYNTHESES, bibliography, find
+from penchant.recipes import CONSTRUCTIONS, ITERATIONS, RECIPES, SYNTHESES, bibliography, find
 from penchant.recipes.bibliography import REFERENCES
 
 OPTIONS = Path(__file__).parent / "options.txt"
@@ -33,13 +33,20 @@ def options_of(verb: str, *words: str) -> set[str]:
     return {re.sub(r"\.\d+\.", ".N.", option) for option in re.findall(r"--[a-z][a-z0-9.-]*", said.getvalue())}
 
 
+RECIPE_VERBS = {"align", "iterate", "synthesize", "think"}
+
+
 def all_options() -> list[str]:
     """Of every recipe, of every objective put into one, and of what makes data."""
     shown = [(name,) for name in RECIPES]
-    shown += [("diffusion-dpo", f"objective:{name}") for name in OBJECTIVES]
+    shown += [
+        ("diffusion-dpo", *([] if "bound" in o.needs.density else ["likelihood:autoregressive"]), f"objective:{name}")
+        for name, o in OBJECTIVES.items()
+    ]
     align = set().union(*(options_of("align", *words) for words in shown))
     others = {f"{verb} {o}" for verb in ("score", "rank") for o in options_of(verb)}
-    others |= {f"synthesize {o}" for name in SYNTHESES for o in options_of("synthesize", name)}
+    for verb, table in (("synthesize", SYNTHESES), ("iterate", ITERATIONS), ("think", CONSTRUCTIONS)):
+        others |= {f"{verb} {o}" for name in table for o in options_of(verb, name)}
     return sorted(align | others)
 
 
@@ -59,7 +66,7 @@ def test_help_and_import_cost_less_than_half_a_second_of_cpu():
         assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
 
 
-@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"align", "synthesize"}))
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - RECIPE_VERBS))
 def test_every_verb_explains_itself(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])
@@ -67,7 +74,7 @@ def test_every_verb_explains_itself(verb, capsys):
     assert "usage" in capsys.readouterr().out.lower()
 
 
-@pytest.mark.parametrize("verb", ["align", "synthesize"])
+@pytest.mark.parametrize("verb", sorted(RECIPE_VERBS))
 def test_a_verb_without_a_recipe_says_how_it_is_used(verb, capsys):
     assert main([verb, "--help"]) == 0
     assert f"usage: penchant {verb} RECIPE" in capsys.readouterr().out
@@ -141,11 +148,14 @@ def test_check_says_yes_for_what_fits(capsys):
     assert capsys.readouterr().out == "DSPO on Diffusion: fits.\n"
 
 
-def test_check_says_why_not_for_what_does_not():
-    assert "defined on a bound density" in reasons(OBJECTIVES["mapo"], "exact")[0]
-    for objective in OBJECTIVES.values():
-        for likelihood in LIKELIHOODS.values():
-            assert not reasons(objective, likelihood.density)
+def test_check_says_why_not_for_what_does_not(capsys):
+    assert main(["check", "mapo", "objective:dspo", "likelihood:autoregressive"]) == 2
+    assert "defined on a bound density" in capsys.readouterr().err
+    assert main(["check", "mapo", "objective:wpo", "likelihood:autoregressive"]) == 0
+    # Every objective fits some likelihood, and every likelihood some objective.
+    fits = {(o, n) for o in OBJECTIVES for n, k in LIKELIHOODS.items() if not reasons(OBJECTIVES[o], k.density)}
+    assert {o for o, _ in fits} == set(OBJECTIVES)
+    assert {n for _, n in fits} == set(LIKELIHOODS)
 
 
 def test_a_cache_that_cannot_serve_an_objective_is_refused_when_the_recipe_is_built():

@@ -47,7 +47,7 @@ def commands() -> Iterator[tuple[str, tuple[str, ...]]]:
 
 COMMANDS = sorted(set(commands()))
 # Each of these makes its own work; the others only read.
-HEAVY = ("align", "synthesize", "pretrain", "evaluate", "report")
+HEAVY = ("align", "iterate", "think", "synthesize", "pretrain", "evaluate", "report")
 
 
 @pytest.fixture
@@ -116,6 +116,29 @@ def test_a_synthesize_command_is_understood(verb, words, desk, monkeypatch, caps
     (recipe,) = started
     added = [w.removeprefix("reward:") for w in words if w.startswith("reward:")]
     assert [reward.judge for reward in recipe.rewards][len(recipe.rewards) - len(added) :] == added
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "place", "field"),
+    [(*c, "penchant.rollouts.iterate", "rounds") for c in COMMANDS if c[0] == "iterate" and "/" not in c[1][0]]
+    + [(*c, "penchant.thoughts.construct", "each") for c in COMMANDS if c[0] == "think"],
+)
+def test_rounds_and_thoughts_are_understood(verb, words, place, field, desk, monkeypatch):
+    started: list[object] = []
+
+    class Finished:
+        stopped_by = None
+
+    def start(recipe: object, **options: object) -> type[Finished]:
+        started.append(recipe)
+        return Finished
+
+    monkeypatch.setattr(place, start)
+    assert main([verb, *words]) == 0
+    (recipe,) = started
+    for option, value in pairwise(words):
+        if option == f"--{field}":
+            assert getattr(recipe, field) == int(value)
 
 
 @pytest.mark.parametrize(("verb", "words"), [c for c in COMMANDS if c[0] not in HEAVY])

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from penchant.errors import MediaError, PenchantError
-from penchant.evaluate import Sample, contact_sheet, load_samples, paired, pixel_grid, save_samples
+from penchant.evaluate import Sample, TextSample, contact_sheet, load_samples, paired, pixel_grid, save_samples
 
 
 def picture(seed: int, size: tuple[int, int] = (12, 8)) -> Image.Image:
@@ -29,6 +29,17 @@ def test_a_folder_returns_what_was_saved(tmp_path):
     assert json.loads(manifest.read_text())["made_by"] == {"model": "tiny"}
     with pytest.raises(PenchantError, match="already"):
         save_samples(tmp_path / "out", saved)
+
+
+def test_a_folder_of_texts_returns_what_was_saved(tmp_path):
+    texts = ("", "two\r\nlines\n", "\u202e</script>", "犬\ufeff")
+    saved = tuple(TextSample(prompt="a fox", seed=i, text=t, tokens=i, finished=i > 1) for i, t in enumerate(texts))
+    save_samples(tmp_path, saved)
+    assert load_samples(tmp_path) == saved
+    assert (tmp_path / "00003.txt").read_text(encoding="utf-8") == texts[3]
+    (tmp_path / "00003.txt").write_text("another")
+    with pytest.raises(MediaError, match=r"00003\.txt"):
+        load_samples(tmp_path)
 
 
 def test_an_altered_picture_is_named(tmp_path):

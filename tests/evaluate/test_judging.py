@@ -9,17 +9,19 @@ import pytest
 from PIL import Image
 
 from penchant.evaluate import PolicyResult, Timing
-from penchant.evaluate.compare import Sheet
+from penchant.evaluate.sheet import Sheet
+from penchant.feedback.groups import Prompt
 from penchant.judges import load
 from penchant.judging import Judging
 from penchant.recipes import find
 
 PROMPTS = ("red heart", "green apple", "blue heart", "yellow face")
+ASKED = tuple(Prompt(text=text) for text in PROMPTS)
 TIMING = Timing(seconds=1.0, cpu_seconds=1.0, peak_bytes=1.0, pairs_per_second=1.0, stages=())
 
 
 def sheet(images: list[Image.Image]) -> Sheet:
-    return Sheet(captions="held-out", prompts=PROMPTS, seeds=1, images=tuple(images))
+    return Sheet(captions="held-out", prompts=ASKED, seeds=1, samples=tuple(images))
 
 
 def plain(colours: tuple[str, ...]) -> list[Image.Image]:
@@ -38,7 +40,7 @@ def judged(tmp_path, *, trained_against: tuple[str, ...] = ()) -> PolicyResult:
     judging = Judging(
         recipe=recipe,
         seen=(),
-        held_out=PROMPTS,
+        held_out=ASKED,
         judges={name: (load(name), role) for name, role in roles},
         cache=tmp_path,
     )

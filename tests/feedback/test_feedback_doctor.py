@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from feedback_fixtures import encoded, jpg, pick_row, picture, write_parquet
+from feedback_fixtures import encoded, jpg, pick_row, picture, transcript, write_json, write_parquet
 
 from penchant.feedback import Candidate, Feedback, Group, Judgement, Media, doctor
 from penchant.feedback.media import decode_image, dhash, hamming
@@ -100,6 +100,46 @@ def test_repeated_prompts_and_shared_candidates_are_told() -> None:
     assert doctor(groups)["prompts"].severity == "warning"
     shared = Group(prompt="other", candidates=groups[0].candidates)
     assert doctor([*groups, shared])["candidates in several groups"].count == 2
+
+
+def test_the_parts_of_a_split_may_share_prompts() -> None:
+    groups = [*balanced(), pair(99, first_wins=True, prompt="prompt 7", split="train_sft")]
+    assert "prompt leakage" not in doctor(groups)
+    assert "prompt leakage" in doctor([*groups, pair(98, first_wins=True, prompt="prompt 7", split="test_prefs")])
+
+
+def texts(k: int, chosen: str, rejected: str) -> Group:
+    sides = Group(
+        prompt=f"prompt {k}",
+        candidates=(Candidate(text=chosen), Candidate(text=rejected)),
+        judgements=(Judgement(kind="pair", values=(1.0, 0.0)),),
+    )
+    return sides if k % 2 else sides.only((1, 0))
+
+
+def test_a_preference_that_is_one_for_length_is_told() -> None:
+    finding = doctor([texts(k, f"{k} a long answer", f"{k} short") for k in range(30)])["length bias"]
+    assert (finding.severity, finding.details["longer_wins"], finding.count) == ("warning", 1.0, 30)
+    assert finding.details["p"] == pytest.approx(2 / 2**30)
+    fair = [texts(k, "x" * (2 + k % 2), "y" * (3 - k % 2)) for k in range(40)]
+    assert (doctor(fair)["length bias"].severity, doctor(fair)["length bias"].details["longer_wins"]) == ("info", 0.5)
+    assert "length bias" not in doctor([texts(1, "same", "size")])
+
+
+def test_text_files_are_diagnosed_without_pictures(tmp_path: Path) -> None:
+    asked, good, bad = transcript("Which way?", "Left or right?", "To the sea."), " Go left.", " Go away."
+    agreed = {"chosen": f"{asked}\n\nAssistant:{good}", "rejected": f"{asked}\n\nAssistant:{bad}"}
+    against = {"chosen": agreed["rejected"], "rejected": agreed["chosen"]}
+    other = {"chosen": transcript("Hi", "Hello."), "rejected": transcript("Hi", "No.")}
+    write_json(tmp_path / "train.jsonl", [agreed, against, other, {"chosen": "no transcript", "rejected": "none"}])
+    write_json(tmp_path / "test.jsonl.gz", [other])
+    diagnosis = doctor(tmp_path)
+    assert diagnosis.report.layout == "hh-rlhf"
+    assert (diagnosis["refused rows"].count, diagnosis["duplicate groups"].count) == (1, 2)
+    assert diagnosis["contradictory judgements"].count == 1
+    assert diagnosis["prompt leakage"].details["prompts"] == ["hi"]
+    assert not {"image sizes", "broken images", "near-duplicate candidates"} & {f.name for f in diagnosis.findings}
+    assert "error  prompt leakage: 1 prompts stand in more than one split." in str(diagnosis)
 
 
 def voted(*answers: tuple[bool, bool]) -> list[Group]:

@@ -44,8 +44,16 @@ def test_no_other_layout_of_the_table_claims_the_columns(name: str, tmp_path: Pa
 
     columns = columns_of(MAKERS[name](tmp_path))
     claims = [layout.name for layout in LAYOUTS if layout.matches(columns)]
-    # Pick-Style is Pick-a-Pic without the other columns: the table's order decides.
-    assert claims == ([name, "pick-style"] if name == "pick-a-pic" else [name])
+    # Of two layouts the one with more columns stands first in the table; HH-RLHF is known by its first record.
+    also = {
+        "pick-a-pic": ["pick-style"],
+        "ultrafeedback-binarized": ["trl-preference"],
+        "hh-rlhf": ["trl-implicit-prompt"],
+    }
+    if name == "trl-implicit-prompt":
+        assert claims == ["hh-rlhf", name]
+    else:
+        assert claims == [name, *also.get(name, [])]
 
 
 def test_pick_a_pic_says_who_won_who_made_it_and_keeps_ties(tmp_path: Path) -> None:
@@ -169,7 +177,6 @@ def test_a_conversation_that_repeats_its_prompt_is_cut(tmp_path: Path) -> None:
     ("chosen", "rejected", "prompt"),
     [
         ("The sky is blue.", "The sky is black.", "The sky is"),
-        ("\n\nHuman: a\n\nAssistant: x y", "\n\nHuman: a\n\nAssistant: x z", "\n\nHuman: a\n\nAssistant:"),
         ("one two", "one", None),
         ("one two", "three", None),
     ],
@@ -225,12 +232,6 @@ def test_an_unknown_layout_names_its_columns_and_the_nearest(tmp_path: Path) -> 
     rows = [{"caption": "a", "jpg_0": b"x", "jpg_1": b"y", "label_0": 1.0}]
     with pytest.raises(FeedbackError, match=r"caption, jpg_0, jpg_1, label_0.*'pick-style'.*label_1"):
         read(write_parquet(tmp_path / "x.parquet", rows))
-
-
-def test_rows_about_an_image_are_not_read_as_text(tmp_path: Path) -> None:
-    rows = [{"image": "x.jpg", "question": "what?", "chosen": "a", "rejected": "b"}]
-    with pytest.raises(FeedbackError, match="may not have image, question"):
-        read(write_json(tmp_path / "rlaif.jsonl", rows))
 
 
 def test_a_named_layout_must_fit(tmp_path: Path) -> None:

@@ -8,7 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from penchant.objectives import OBJECTIVES
+from penchant.objectives import (
+    DPO,
+    IPO,
+    OBJECTIVES,
+    SFT,
+    ForwardKL,
+    ReferenceFree,
+    SimPO,
+)
 from penchant.types import Density, LogProbs, Objective, ObjectiveInputs
 
 # Betas that keep the logits of these small inputs in the interesting range.
@@ -18,6 +26,10 @@ TAME: dict[str, dict[str, Any]] = {
     "robust_dpo": {"beta": 2.0},
     "hinge": {"beta": 0.4},
     "ipo": {"beta": 0.7},
+    "irepo": {"beta": 2.0, "pairing": "all"},
+    "simpo": {"beta": 2.0, "gamma": 0.5, "alpha": 0.25},
+    "cpo": {"beta": 1.3, "label_smoothing": 0.1, "nll_weight": 0.7},
+    "orpo": {"beta": 0.5},
     "mapo": {"amplitude": 8.0},
     "rankdpo": {"beta": 2.0},
     "plackett_luce": {"beta": 2.0},
@@ -26,8 +38,23 @@ TAME: dict[str, dict[str, Any]] = {
     "kto": {"beta": 0.8, "undesirable_weight": 1.3, "threshold": 0.1},
     "diffusion_kto": {"beta": 0.8, "desirable_weight": 1.3, "threshold": 0.1},
     "apo_zero_unpaired": {"beta": 0.8, "threshold": 0.1},
+    "apo_zero": {"beta": 0.8},
+    "apo_down": {"beta": 0.8},
+    "bco": {"beta": 0.8},
+    "nca": {"beta": 0.8},
+    "exo": {"beta": 2.0, "label_smoothing": 0.1},
+    "sppo": {"beta": 0.7},
+    "aot": {"beta": 2.0, "label_smoothing": 0.1},
+    "aot_unpaired": {"beta": 2.0, "label_smoothing": 0.1},
+    "discopop": {"beta": 1.5, "tau": 0.3},
+    "length_normalised_dpo": {"beta": 3.0, "label_smoothing": 0.1},
+    "ld_dpo": {"beta": 2.0, "alpha": 0.3, "label_smoothing": 0.1},
+    "wpo": {"objective": IPO(beta=0.7)},
+    "tpo": {"preference": SimPO(beta=2.0, gamma=0.5), "alpha": 0.7},
+    "reference_free": {"objective": DPO(beta=1.2, divergence=ForwardKL())},
+    "mixture": {"parts": ((DPO(beta=2.0), 0.8), (ReferenceFree(objective=IPO(beta=0.7)), 0.5), (SFT(), 0.3))},
 }
-BATCH_BASELINE = {"kto", "diffusion_kto"}
+BATCH_BASELINE = {"kto", "diffusion_kto", "aot", "aot_unpaired"}
 
 
 def tame(name: str) -> Objective:
@@ -56,6 +83,19 @@ def pair(
     return leaf, replace(inputs, **more)
 
 
+def loss(objective: Objective, *args: Any, **more: Any) -> float:
+    return objective(pair(*args, **more)[1]).loss.item()
+
+
+def slopes(objective: Objective, *args: Any, **more: Any) -> tuple[float, float]:
+    """d loss / d log pi of (winner, loser)."""
+    leaf, inputs = pair(*args, **more)
+    objective(inputs).loss.backward()
+    assert leaf.grad is not None
+    lost, won = leaf.grad[0].tolist()
+    return won, lost
+
+
 def random_inputs(
     B: int = 4, K: int = 3, *, T: int = 3, density: Density = "bound", dtype: torch.dtype = torch.float64, seed: int = 0
 ) -> ObjectiveInputs:
@@ -74,8 +114,9 @@ def random_inputs(
     reference = -0.6 * (normal(B, K, T).abs() + 0.5)
     policy = kept(reference + 0.3 * normal(B, K, T))
     scores = torch.stack([torch.randperm(K, generator=g) for _ in range(B)]).float() / K
+    collision = -normal(B, K, T).abs().to(dtype) if density == "exact" else None
     return ObjectiveInputs(
-        policy=replace(policy, step_BKT=policy.step_BKT.clamp(max=-0.01).requires_grad_()),
+        policy=replace(policy, step_BKT=policy.step_BKT.clamp(max=-0.01).requires_grad_(), collision_BKT=collision),
         reference=kept(reference),
         mismatched=(kept(reference + 0.3), kept(reference.flip(0))),
         divergence_BK=normal(B, K).square().to(dtype),
@@ -92,7 +133,10 @@ def gradient(objective: Objective, inputs: ObjectiveInputs) -> Tensor:
 
 def take(log_probs: LogProbs, index: Any) -> LogProbs:
     """Log-probs of some groups, or with (slice, order) of reordered candidates."""
-    return replace(log_probs, step_BKT=log_probs.step_BKT[index], mask_BKT=log_probs.mask_BKT[index])
+    collision = None if log_probs.collision_BKT is None else log_probs.collision_BKT[index]
+    return replace(
+        log_probs, step_BKT=log_probs.step_BKT[index], mask_BKT=log_probs.mask_BKT[index], collision_BKT=collision
+    )
 
 
 def select(inputs: ObjectiveInputs, index: Any) -> ObjectiveInputs:

@@ -12,6 +12,7 @@ from log_probs import BATCH_BASELINE, TAME, gradient, of_total, random_inputs, s
 from torch import Tensor
 from torch.testing import assert_close
 
+from penchant import objectives
 from penchant.objectives import OBJECTIVES
 from penchant.types import Density, Needs, ObjectiveInputs
 
@@ -46,7 +47,11 @@ def test_gradcheck(name: str, density: Density, K: int) -> None:
     inputs, objective = random_inputs(B=2, K=K, density=density), tame(name)
 
     def loss(step: Tensor) -> Tensor:
-        return objective(replace(inputs, policy=replace(inputs.policy, step_BKT=step))).loss_B
+        policy = replace(inputs.policy, step_BKT=step)
+        if name == "wpo":
+            # Its weights move with the policy but are detached by definition: held at exp(0.3) here.
+            policy = replace(policy, collision_BKT=step.detach() - 0.3)
+        return objective(replace(inputs, policy=policy)).loss_B
 
     if name == "diffusion_kto":
         # Its baseline moves with the policy but is detached by definition: held at zero for the numeric derivative.
@@ -70,8 +75,14 @@ def test_padding_changes_nothing_and_has_exactly_zero_gradient(name: str, densit
     inputs, objective = random_inputs(K=K + 2, density=density), tame(name)
     where = torch.zeros(4, K + 2, dtype=torch.bool)
     where[:, 1 : K + 1] = True
-    rubbish = replace(inputs.policy, step_BKT=inputs.policy.step_BKT.detach().clone())
+    rubbish = replace(
+        inputs.policy,
+        step_BKT=inputs.policy.step_BKT.detach().clone(),
+        collision_BKT=None if inputs.policy.collision_BKT is None else inputs.policy.collision_BKT.clone(),
+    )
     rubbish.step_BKT[~where] = torch.tensor([torch.nan, 1e6, -torch.inf], dtype=torch.float64)
+    if rubbish.collision_BKT is not None:
+        rubbish.collision_BKT[~where] = torch.nan
     scores = torch.where(where, inputs.scores_BK, torch.tensor([9.0] + [-9.0] * (K + 1)))
     rubbish.step_BKT.requires_grad_()
     assert inputs.mismatched is not None
@@ -121,7 +132,7 @@ def test_extreme_values_stay_finite(name: str, dtype: torch.dtype) -> None:
             leaf = torch.stack([won, lost])[None].requires_grad_()
             fixed = of_total(torch.tensor([[-0.5, -0.5]], dtype=dtype))
             inputs = ObjectiveInputs(
-                policy=of_total(leaf),
+                policy=replace(of_total(leaf), collision_BKT=torch.full((1, 2, 1), -0.5, dtype=dtype)),
                 reference=fixed,
                 mismatched=(fixed, fixed),
                 divergence_BK=torch.full((1, 2), 1e4, dtype=dtype),
@@ -141,7 +152,8 @@ def test_groups_that_order_nothing_are_zero_with_zero_gradient(name: str) -> Non
     empty = replace(inputs, mask_BK=torch.zeros_like(inputs.mask_BK))
     assert (objective(empty).loss_B == 0).all()
     assert (gradient(objective, empty) == 0).all()
-    if objective.needs.scores == "order" and objective.needs.min_candidates > 1:
+    # A mixture is as its parts, and SFT learns from ties.
+    if objective.needs.scores == "order" and objective.needs.min_candidates > 1 and name != "mixture":
         tied = replace(inputs, scores_BK=torch.full_like(inputs.scores_BK, 0.5))
         assert (objective(tied).loss_B == 0).all()
         assert (gradient(objective, tied) == 0).all()
@@ -162,8 +174,10 @@ def test_no_gradient_reaches_the_reference(name: str) -> None:
 def test_declared_needs_are_honest(name: str) -> None:
     """What is not declared is not read; what is declared is asked for in words."""
     objective, inputs = tame(name), random_inputs(density=_density(name))
+    silent = replace(inputs.policy, collision_BKT=inputs.policy.collision_BKT if objective.needs.collision else None)
     undeclared = replace(
         inputs,
+        policy=silent,
         reference=inputs.reference if objective.needs.reference else None,
         mismatched=inputs.mismatched if objective.needs.mismatched else None,
         divergence_BK=inputs.divergence_BK if objective.needs.divergence else None,
@@ -173,6 +187,9 @@ def test_declared_needs_are_honest(name: str) -> None:
         if getattr(objective.needs, need):
             with pytest.raises(ValueError, match=field):
                 objective(replace(inputs, **{field: None}))
+    if objective.needs.collision:
+        with pytest.raises(ValueError, match="collision_BKT"):
+            objective(replace(inputs, policy=replace(inputs.policy, collision_BKT=None)))
 
 
 @names
@@ -180,7 +197,7 @@ def test_frozen_printable_comparable(name: str) -> None:
     objective = tame(name)
     assert replace(objective) == objective
     assert isinstance(objective.needs, Needs)
-    assert eval(repr(objective), {type(objective).__name__: type(objective)}) == objective
+    assert eval(repr(objective), vars(objectives)) == objective
     if dataclasses.fields(objective):  # type: ignore[arg-type]
         with pytest.raises(dataclasses.FrozenInstanceError):
             objective.beta = 1.0  # type: ignore[attr-defined]

@@ -14,6 +14,8 @@ import pytest
         "penchant.objectives.beta",
         "penchant.objectives.dpo",
         "penchant.objectives.mapo",
+        "penchant.objectives.numerics",
+        "penchant.objectives.simpo",
         "penchant.likelihoods.diffusion",
         "penchant.likelihoods.gaussian",
         "penchant.likelihoods.randomness",

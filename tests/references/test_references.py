@@ -17,7 +17,7 @@ import torch
 
 import penchant
 from penchant.errors import RecipeError
-from penchant.likelihoods import Diffusion, FlowMatching
+from penchant.likelihoods import Autoregressive, Diffusion, FlowMatching
 from penchant.references import AdapterOff, Cached, Frozen, Reference, adapters_off
 from penchant.testing import build
 from penchant.types import CandidateBatch
@@ -335,3 +335,87 @@ class TestCached:
         self.ask(two, policy, batch, epoch=1)
         _, asked = self.ask(one, policy, batch, epoch=1)
         assert asked == []
+
+
+# --- text: nothing is drawn, rows have lengths ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(build("llama", tmp_path_factory.mktemp("tiny") / "llama"))
+
+
+def text_batch(model, texts: tuple[tuple[str, ...], ...] = (("yes", "no, never"), ("perhaps",), ("a", "b", "c"))):
+    from penchant.feedback.groups import Candidate, Group
+    from penchant.feedback.views import ScoredGroup
+    from penchant.train.encoding import Encoder
+
+    groups = [
+        ScoredGroup(
+            group=Group(prompt=f"question {i}", candidates=tuple(Candidate(text=t) for t in row)),
+            scores=tuple(float(k) for k in range(len(row))),
+        )
+        for i, row in enumerate(texts)
+    ]
+    encoder = Encoder(model, Path(":memory:"), seed=0, flip=False)
+    encoder.prepare(groups)
+    return encoder.batch(groups)
+
+
+def test_cached_text_rows_have_their_own_lengths_and_survive_another_padding(llama, tmp_path):
+    policy = penchant.load(llama)
+    likelihood = Autoregressive()
+    reference = Reference(cache=str(tmp_path / "reference.sqlite")).build(policy)
+    assert isinstance(reference, Cached)
+    batch = text_batch(policy)
+    draw = likelihood.draw(batch, seed=0, epoch=0)
+    live = reference.log_prob(likelihood, policy, batch, draw)
+    assert (reference.hits, reference.misses) == (0, 6)
+    again = reference.log_prob(likelihood, policy, batch, draw)
+    assert (reference.hits, reference.misses) == (6, 6)
+    assert torch.equal(again.per_step(), live.per_step())
+    assert torch.equal(again.mask_BKT, likelihood.log_prob(policy, batch, draw).mask_BKT)
+    # The first group alone is padded to fewer candidates and tokens; its rows are the same rows.
+    alone = text_batch(policy, (("yes", "no, never"),))
+    row = reference.log_prob(likelihood, policy, alone, likelihood.draw(alone, seed=5, epoch=3))
+    assert reference.hits == 8
+    assert torch.equal(row.total(), live.total()[:1, :2])
+    # The same answers to another question are other rows.
+    other = replace(alone, condition=text_batch(policy, (("x",), ("yes", "no, never"))).condition)
+    other = groups_of(replace(other, condition={k: v[1:] for k, v in other.condition.items()}), [0])
+    reference.log_prob(likelihood, policy, other, draw)
+    assert reference.misses == 8
+
+
+@pytest.mark.parametrize("lora", [0, 2])
+def test_the_start_is_the_policy_as_the_run_began_adapter_and_all(llama, tmp_path, lora):
+    policy = penchant.load(llama, lora=lora)
+    train_a_little(policy)
+    batch, likelihood = text_batch(policy), Autoregressive()
+    draw = likelihood.draw(batch, seed=0, epoch=0)
+    with torch.no_grad():
+        began = likelihood.log_prob(policy, batch, draw).step_BKT
+    reference = Reference(kind="start").build(policy)
+    name = reference.fingerprint(policy)
+    train_a_little(policy)
+    now = likelihood.log_prob(policy, batch, draw)
+    assert torch.equal(reference.log_prob(likelihood, policy, batch, draw).step_BKT, began)
+    assert not torch.equal(now.step_BKT, began)
+    assert torch.equal(likelihood.log_prob(policy, batch, draw).step_BKT, now.step_BKT), "the policy is put back"
+    assert reference.fingerprint(policy) == name
+
+
+def test_asking_the_start_between_forward_and_backward_leaves_the_gradient_alone(llama):
+    likelihood, gradients = Autoregressive(), []
+    for ask in (False, True):
+        policy = penchant.load(llama)
+        reference = Reference(kind="start").build(policy)
+        train_a_little(policy)
+        batch = text_batch(policy)
+        draw = likelihood.draw(batch, seed=0, epoch=0)
+        total = likelihood.log_prob(policy, batch, draw).total().sum()
+        if ask:
+            reference.log_prob(likelihood, policy, batch, draw)
+        total.backward()
+        gradients.append([p.grad for p in policy.trainable_parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 import torch
 
 import penchant
+from penchant.errors import MediaError
+from penchant.feedback.groups import Prompt
+from penchant.sampling.samplers import PictureSampler
 from penchant.sampling.samples import SampleCache
 from penchant.testing import build
 
@@ -28,7 +32,8 @@ class Counted:
     def sample(self, cache: SampleCache, prompts=PROMPTS, seeds=SEEDS, **options) -> tuple[list[np.ndarray], int]:
         """The pictures as arrays, and how often the denoiser was asked for them."""
         before = self.calls
-        images = cache.sample(self.model, prompts, seeds, **{"steps": 1, "guidance": 1.0, "batch_size": 2} | options)
+        sampler = PictureSampler(model=self.model, **{"steps": 1, "guidance": 1.0, "batch_size": 2} | options)
+        images = cache.sample(sampler, [Prompt(text=prompt) for prompt in prompts], seeds)
         return [np.asarray(image) for image in images], self.calls - before
 
 
@@ -81,3 +86,20 @@ def test_another_scheduler_is_another_sampler(counted, tmp_path):
     counted.sample(cache)
     pipeline.scheduler = EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
     assert counted.sample(cache)[1] > 0
+
+
+def test_the_names_of_kept_pictures_are_what_they_always_were(counted, tmp_path):
+    """Caches of finished runs stay good: the key is spelt out here, and must not change."""
+    counted.sample(SampleCache(tmp_path), ["a cat"], [7], steps=1, guidance=1.5)
+    model = counted.model
+    name = f"{model.fingerprint()}-{model.encoder_fingerprint()}-{model.sampler()}-1-1.5"
+    key = hashlib.blake2b(f"{name}\x1fa cat\x1f7".encode(), digest_size=16).hexdigest()
+    assert [path.name for path in tmp_path.iterdir()] == [f"{key}.png"]
+
+
+def test_a_damaged_picture_is_named(counted, tmp_path):
+    counted.sample(SampleCache(tmp_path), ["a cat"], [0])
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(b"no picture")
+    with pytest.raises(MediaError, match=file.name):
+        counted.sample(SampleCache(tmp_path), ["a cat"], [0])

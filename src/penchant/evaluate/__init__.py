@@ -15,16 +15,20 @@ from penchant.evaluate.alarms import (
 from penchant.evaluate.contents import PolicyResult, Reading, ReadingReason, ReportData, Timing
 from penchant.evaluate.curves import Curve, WinnerChange, read_metrics, winner_change
 from penchant.evaluate.diversity import Diversity, feature_diversity, pixel_diversity
-from penchant.evaluate.drift import Drift, feature_drift, measure_drift, pixel_drift
-from penchant.evaluate.evidence import Evidence, measure
+from penchant.evaluate.drift import Drift, SequenceKL, feature_drift, measure_drift, pixel_drift
+from penchant.evaluate.evidence import Evidence, measure, sentence
 from penchant.evaluate.exhibits import Exhibit, ImagePair, ImageRow, Picture
+from penchant.evaluate.form import TextForm, text_form
+from penchant.evaluate.length_control import ControlledRate, controlled_rate
+from penchant.evaluate.passages import Passage, TextPair, TextRow
 from penchant.evaluate.report import write_report
-from penchant.evaluate.samples import Sample, contact_sheet, load_samples, paired, pixel_grid, save_samples
+from penchant.evaluate.samples import Sample, TextSample, contact_sheet, load_samples, paired, pixel_grid, save_samples
 from penchant.evaluate.verdict import Verdict, verdict
 from penchant.evaluate.winrate import MeanGain, WinRate, mean_gain, outcomes, win_rate
 
 __all__ = [
     "Alarm",
+    "ControlledRate",
     "Curve",
     "Diversity",
     "Drift",
@@ -33,17 +37,24 @@ __all__ = [
     "ImagePair",
     "ImageRow",
     "MeanGain",
+    "Passage",
     "Picture",
     "PolicyResult",
     "Reading",
     "ReadingReason",
     "ReportData",
     "Sample",
+    "SequenceKL",
+    "TextForm",
+    "TextPair",
+    "TextRow",
+    "TextSample",
     "Timing",
     "Verdict",
     "WinRate",
     "WinnerChange",
     "contact_sheet",
+    "controlled_rate",
     "diversity_collapse",
     "feature_diversity",
     "feature_drift",
@@ -63,6 +74,8 @@ __all__ = [
     "read_metrics",
     "reward_hacking",
     "save_samples",
+    "sentence",
+    "text_form",
     "verdict",
     "win_rate",
     "winner_change",

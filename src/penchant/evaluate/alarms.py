@@ -12,8 +12,9 @@ from typing import Literal
 
 from penchant.evaluate.curves import WinnerChange
 from penchant.evaluate.diversity import Diversity
-from penchant.evaluate.evidence import Evidence
+from penchant.evaluate.evidence import Evidence, words_of
 from penchant.evaluate.figures import number, percent
+from penchant.evaluate.form import REPEATED, TextForm
 from penchant.evaluate.winrate import MeanGain
 
 Severity = Literal["notice", "warning", "severe"]
@@ -23,6 +24,18 @@ DIVERSITY_FLOOR = 0.7
 
 WINNER_FALL = 0.05
 """Fall of the preferred samples' log-prob that warns, as a fraction of its size under the base; severe at 4 times."""
+
+LENGTH_DRIFT = 0.25
+"""A change of the texts' mean length that is named, as a fraction of the base's; severe where length has doubled."""
+
+LENGTH_SHARE = 0.5
+"""If less than this share of a win rate's lead over one half is left at equal length, length has won."""
+
+REPETITION_RISE = 0.05
+"""Rise of the share of repeated word sequences that warns; severe where half of them are repeated."""
+
+UNFINISHED = 0.1
+"""Share of texts that ran into the limit of tokens above which judges saw too many fragments."""
 
 FEW_PROMPTS = 30
 """Under this many prompts the percentile bootstrap is noticeably too narrow (about 93 % coverage at 30)."""
@@ -53,9 +66,9 @@ def reward_hacking(trained: Evidence, held_out: Evidence) -> Alarm | None:
         name="reward hacking",
         severity="severe",
         sentence=(
-            f"On {held_out.captions} captions {trained.judge}, which the policy was trained against, prefers it in "
-            f"{percent(trained.win.rate)} of comparisons, but the held-out judge {held_out.judge} in only "
-            f"{percent(held_out.win.rate)} (95\u202f% interval {percent(held_out.win.low)} to "
+            f"On {held_out.captions} {words_of([held_out]).prompts} {trained.judge}, which the policy was trained "
+            f"against, prefers it in {percent(trained.win.rate)} of comparisons, but the held-out judge "
+            f"{held_out.judge} in only {percent(held_out.win.rate)} (95\u202f% interval {percent(held_out.win.low)} to "
             f"{percent(held_out.win.high)})."
         ),
         remedy="Stop earlier, raise beta, or train against an ensemble of judges.",
@@ -101,6 +114,79 @@ def winner_drift(winner: WinnerChange) -> Alarm | None:
     )
 
 
+def length_drift(form: TextForm) -> Alarm | None:
+    """The texts became longer or shorter by more than `LENGTH_DRIFT`, beyond what chance over prompts explains."""
+    length, unit = form.length, "words" if form.tokens is None else "tokens"
+    change = length.gain / length.before if length.before else 0.0
+    if abs(change) <= LENGTH_DRIFT or length.low <= 0 <= length.high:
+        return None
+    longer = change > 0
+    return Alarm(
+        name="length drift",
+        severity="notice" if not longer else "severe" if change >= 1 else "warning",
+        sentence=(
+            f"Texts are {percent(abs(change))} {'longer' if longer else 'shorter'} than the base's "
+            f"({number(length.after)} {unit} against {number(length.before)})."
+        ),
+        remedy=(
+            "Judges favour length: read the win rate at equal length; normalise log-probs by length (SimPO, LD-DPO)."
+            if longer
+            else "If that was not the aim, look whether answers are missing."
+        ),
+    )
+
+
+def length_bias(row: Evidence) -> Alarm | None:
+    """A held-out judge prefers the policy, and most of that preference is explained by length."""
+    if row.controlled is None or not (row.independent and row.win.better):
+        return None
+    lead, left = row.win.rate - 0.5, row.controlled.rate - 0.5
+    if left >= LENGTH_SHARE * lead:
+        return None
+    return Alarm(
+        name="length bias",
+        severity="warning",
+        sentence=(
+            f"{row.judge} prefers the policy in {percent(row.win.rate)} of comparisons, but at equal length it would "
+            f"in only {percent(row.controlled.rate)} (95\u202f% interval {percent(row.controlled.low)} to "
+            f"{percent(row.controlled.high)}). The policy's text is the longer one in {percent(row.controlled.longer)}."
+        ),
+        remedy="Train with length-normalised log-probs or on pairs of similar length, and judge again.",
+    )
+
+
+def repetition(form: TextForm) -> Alarm | None:
+    """Texts repeat themselves more than the base's: degenerate repetition."""
+    repeated = form.repeated
+    if not (repeated.gain > REPETITION_RISE and repeated.low > 0):
+        return None
+    return Alarm(
+        name="repetition",
+        severity="severe" if repeated.after >= 0.5 else "warning",
+        sentence=(
+            f"{percent(repeated.after)} of the sequences of {REPEATED} words in a text repeat an earlier one, "
+            f"{percent(repeated.before)} in the base's texts."
+        ),
+        remedy="Stop earlier, raise beta or lower the learning rate; read the texts below.",
+    )
+
+
+def unfinished(form: TextForm) -> Alarm | None:
+    """More than `UNFINISHED` of the texts ran into the limit of tokens, so judges saw fragments."""
+    cut = form.unfinished
+    if cut.after <= UNFINISHED:
+        return None
+    return Alarm(
+        name="unfinished texts",
+        severity="warning" if cut.low > 0 else "notice",
+        sentence=(
+            f"{percent(cut.after)} of the texts were cut off at the limit of tokens, {percent(cut.before)} of the "
+            "base's."
+        ),
+        remedy="Raise evaluation.decoding.max_tokens; if the share grows with training, the policy forgets how to end.",
+    )
+
+
 def fidelity_fall(name: str, gain: MeanGain) -> Alarm | None:
     """A measure of fidelity (caption agreement, realism; larger = better) fell with its whole interval below zero."""
     if gain.high >= 0:
@@ -117,14 +203,18 @@ def fidelity_fall(name: str, gain: MeanGain) -> Alarm | None:
 
 
 def no_held_out_judge(rows: Sequence[Evidence]) -> Alarm | None:
-    """No judge that training did not see has looked at captions that training did not see."""
+    """No judge that training did not see has looked at prompts that training did not see."""
     if any(row.independent for row in rows):
         return None
+    words = words_of(rows)
     return Alarm(
         name="no independent evidence",
         severity="warning",
-        sentence="No held-out judge has scored samples of held-out captions, so nothing here shows a real improvement.",
-        remedy="Score held-out captions with a judge that took no part in training.",
+        sentence=(
+            f"No held-out judge has scored samples of held-out {words.prompts}, so nothing here shows a real "
+            "improvement."
+        ),
+        remedy=f"Score held-out {words.prompts} with a judge that took no part in training.",
     )
 
 
@@ -147,6 +237,7 @@ def find_alarms(
     diversity: tuple[Diversity, Diversity] | None = None,
     winner: WinnerChange | None = None,
     fidelity: Mapping[str, MeanGain] | None = None,
+    form: TextForm | None = None,
 ) -> tuple[Alarm, ...]:
     """Every alarm that the numbers of one policy raise, the gravest first.
 
@@ -155,18 +246,21 @@ def find_alarms(
         diversity: (policy, base).
         winner: the change of the preferred samples' log-prob, see `penchant.evaluate.curves.winner_change`.
         fidelity: gains of measures of fidelity (larger = better) by name.
+        form: length, repetition and endings of texts beside the base's.
     """
     found: list[Alarm | None] = [*_hacking(rows)]
     found.append(None if diversity is None else diversity_collapse(*diversity))
     found.append(None if winner is None else winner_drift(winner))
     found += [fidelity_fall(name, gain) for name, gain in (fidelity or {}).items()]
+    found += [length_bias(row) for row in rows]
+    found += [] if form is None else [length_drift(form), repetition(form), unfinished(form)]
     found += [no_held_out_judge(rows), few_prompts(rows)]
     order: tuple[Severity, ...] = ("severe", "warning", "notice")
     return tuple(sorted((alarm for alarm in found if alarm), key=lambda alarm: order.index(alarm.severity)))
 
 
 def _hacking(rows: Sequence[Evidence]) -> list[Alarm]:
-    """One alarm for each held-out judge at most: the captions that say most, held-out before seen, speak for it."""
+    """One alarm for each held-out judge at most: the prompts that say most, held-out before seen, speak for it."""
     by_judge: dict[str, Alarm] = {}
     for held_out in sorted(rows, key=lambda row: row.captions != "held-out"):
         for trained in rows:

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from penchant.evaluate.diversity import Diversity, feature_diversity
-from penchant.evaluate.drift import Drift, measure_drift
-from penchant.evaluate.evidence import Captions, Evidence, Role, measure
-from penchant.evaluate.exhibits import ImagePair, Picture
+from penchant.evaluate.diversity import Diversity
+from penchant.evaluate.drift import Drift
+from penchant.evaluate.evidence import Evidence, Role, measure
+from penchant.evaluate.exhibits import Exhibit
+from penchant.evaluate.form import TextForm
+from penchant.evaluate.medium import Medium, Shown
+from penchant.evaluate.pictures import Pictures
+from penchant.evaluate.sheet import Sheet
+from penchant.evaluate.texts import Texts
 from penchant.likelihoods.randomness import generator
+from penchant.models.spec import Policy
+from penchant.sampling.samplers import Modality
+
+MEDIA: dict[Modality, Medium] = {"picture": Pictures(), "text": Texts()}
 
 # Far from the seeds that made any feedback.
 FIRST_SEED = 1_000_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sheet:
-    """Samples of P prompts x S seeds of one model; `images` runs prompt by prompt."""
-
-    captions: Captions
-    prompts: tuple[str, ...]
-    seeds: int
-    images: tuple[Any, ...]
-
-    def rows(self) -> list[str]:
-        """The prompt of every image."""
-        return [p for p in self.prompts for _ in range(self.seeds)]
 
 
 def choose(prompts: Sequence[str], count: int) -> tuple[str, ...]:
@@ -46,60 +39,73 @@ def requests(prompts: Sequence[str], seeds: int) -> tuple[list[str], list[int]]:
     return rows, keys
 
 
+def eye_of(judges: Mapping[str, tuple[Any, Role]]) -> Any:
+    """The first judge that can say where a sample lies; None if none can."""
+    return next((judge for judge, _ in judges.values() if hasattr(judge, "features")), None)
+
+
+def scored(sheet: Sheet, judges: Mapping[str, tuple[Any, Role]]) -> Sheet:
+    """The sheet with every judge's scores; judges that were asked already are not asked again."""
+    given = MEDIA[sheet.modality].judged(sheet)
+    todo = {address: judge for address, (judge, _) in judges.items() if address not in sheet.scores}
+    scores = {address: judge.score(sheet.rows(), given) for address, judge in todo.items()}
+    return replace(sheet, scores={**sheet.scores, **scores})
+
+
 def judged(
     name: str, policy: Sheet, base: Sheet, judges: Mapping[str, tuple[Any, Role]], *, seed: int = 0
 ) -> list[Evidence]:
-    """One row of evidence a judge and dimension."""
-    found, shape = [], (len(base.prompts), base.seeds)
-    for judge, role in judges.values():
-        after = judge.score(policy.rows(), policy.images)
-        before = judge.score(base.rows(), base.images)
+    """One row of evidence a judge and dimension, from scored sheets."""
+    found = []
+    lengths = MEDIA[base.modality].lengths(policy, base)
+    for address, (judge, role) in judges.items():
+        after, before = policy.scores[address], base.scores[address]
         for column, dimension in enumerate(judge.dimensions):
             found.append(
                 measure(
-                    after[:, column].reshape(shape),
-                    before[:, column].reshape(shape),
+                    after[:, column].reshape(base.shape),
+                    before[:, column].reshape(base.shape),
                     policy=name,
                     judge=judge.name if len(judge.dimensions) == 1 else f"{judge.name}:{dimension}",
                     role=role,
                     captions=base.captions,
+                    modality=base.modality,
+                    lengths=lengths,
                     seed=seed,
                 )
             )
     return found
 
 
-def spread(sheet: Sheet, judge: Any) -> Diversity | None:
-    """Diversity among the seeds of a prompt in the judge's features; None with one seed or a judge without any."""
-    if sheet.seeds < 2 or not hasattr(judge, "features"):
-        return None
-    return feature_diversity(judge.features(sheet.images).reshape(len(sheet.prompts), sheet.seeds, -1))
+def spread(sheet: Sheet, eye: Any) -> Diversity | None:
+    """Diversity among the seeds of a prompt; None with one seed, or where nothing measures it."""
+    return MEDIA[sheet.modality].diversity(sheet, eye)
 
 
-def moved(policy: Sheet, base: Sheet, judge: Any) -> Drift:
-    """Distance between the two models' samples at equal prompts and seeds."""
-    shape = (len(base.prompts), base.seeds)
-
-    def pixels(sheet: Sheet) -> np.ndarray:
-        stacked = np.stack([np.asarray(i, dtype=np.uint8) for i in sheet.images])
-        return stacked.reshape(*shape, *stacked.shape[1:])
-
-    def points(sheet: Sheet) -> np.ndarray:
-        return judge.features(sheet.images).reshape(*shape, -1)
-
-    features = (points(policy), points(base)) if hasattr(judge, "features") else None
-    return measure_drift(pixels=(pixels(policy), pixels(base)), features=features)
+def moved(policy: Sheet, base: Sheet, eye: Any, *, model: Any = None, spec: Policy | None = None) -> Drift:
+    """Distance between the two models' samples at equal prompts and seeds; with the policy's `model` and the `spec` of
+    its base also the distance of the models, where the modality has one."""
+    medium = MEDIA[base.modality]
+    drift = medium.drift(policy, base, eye)
+    return drift if model is None or spec is None else medium.divergence(drift, policy, model, spec)
 
 
-def pictures(name: str, policy: Sheet, base: Sheet, judge: Any, *, count: int) -> list[ImagePair]:
-    """Before and after for the first seed of the first `count` prompts: not the best ones, the first ones."""
-    after, before = judge.score(policy.rows(), policy.images)[:, 0], judge.score(base.rows(), base.images)[:, 0]
+def formed(policy: Sheet, base: Sheet) -> TextForm | None:
+    """Length, repetition and unfinished texts beside the base's; None for other samples."""
+    return MEDIA[base.modality].form(policy, base)
+
+
+def exhibited(name: str, policy: Sheet, base: Sheet, judge: str, *, sheets: int) -> list[Exhibit]:
+    """Before and after for the first seed of the first prompts: not the best ones, the first ones.
+
+    The judge is named by address; `sheets` of a report share the number of exhibits.
+    """
+    medium, after, before = MEDIA[base.modality], policy.scores[judge][:, 0], base.scores[judge][:, 0]
     return [
-        ImagePair(
-            prompt=prompt,
-            seed=0,
-            before=Picture(image=base.images[p * base.seeds], label="base", score=float(before[p * base.seeds])),
-            after=Picture(image=policy.images[p * base.seeds], label=name, score=float(after[p * base.seeds])),
+        medium.exhibit(
+            prompt,
+            Shown(sample=base.samples[row], label="base", score=float(before[row])),
+            Shown(sample=policy.samples[row], label=name, score=float(after[row])),
         )
-        for p, prompt in enumerate(base.prompts[:count])
-    ]
+        for row, prompt in zip(range(0, len(base.samples), base.seeds), base.prompts, strict=True)
+    ][: medium.exhibits // sheets]

@@ -13,6 +13,8 @@ from penchant.evaluate.diversity import Diversity
 from penchant.evaluate.drift import Drift
 from penchant.evaluate.evidence import Evidence
 from penchant.evaluate.exhibits import Exhibit
+from penchant.evaluate.form import TextForm
+from penchant.evaluate.words import WORDS, Words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,7 @@ class PolicyResult:
     alarms: tuple[Alarm, ...] = ()
     diversity: Diversity | None = None
     drift: Drift | None = None
+    form: TextForm | None = None
     curves: Mapping[str, Curve] = field(default_factory=dict)
     timing: Timing | None = None
     recipe_toml: str = ""
@@ -66,7 +69,7 @@ class ReportData:
     """A report: one or several policies compared with one base.
 
     `lead` is a paragraph under the verdict, `facts` are (name, value) lines such as versions and dates, `reading` the
-    feedback files' report, `exhibits_note` says which judge marked the pictures, `rerun` are shell commands,
+    feedback files' report, `exhibits_note` says which judge marked the samples, `rerun` are shell commands,
     `citations` plain references. Parts that are empty leave no section, except evidence: its absence is said.
     """
 
@@ -97,3 +100,9 @@ class ReportData:
                     field="evidence",
                     remedy="give each policy its own rows.",
                 )
+
+    @property
+    def words(self) -> Words:
+        """What the samples and prompts of the report are called."""
+        rows = [row for policy in self.policies for row in policy.evidence]
+        return WORDS[next((item.modality for item in (*rows, *self.exhibits)), "picture")]

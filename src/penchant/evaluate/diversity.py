@@ -23,12 +23,13 @@ from numpy.typing import ArrayLike
 
 from penchant.errors import PenchantError
 
-Space = Literal["features", "pixels"]
+Space = Literal["features", "pixels", "words"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diversity:
-    """Mean pairwise distance between samples of a prompt: cosine distance of features, or MSE of pixels in [0, 1]."""
+    """Mean pairwise distance between samples of a prompt: cosine distance of features, MSE of pixels in [0, 1], or the
+    share of words and pairs of words that two texts do not share."""
 
     value: float
     space: Space

@@ -1,8 +1,9 @@
 """How far a policy has moved from its base: the price beside the gain.
 
-Samples: the policy's and the base's sample of the same prompt and the same seed, compared in pixels and in features.
+Samples: the policy's and the base's sample of the same prompt and the same seed, compared in pixels, features or words.
 Likelihood: on held data, the mean log-ratio log p_policy(x) - log p_base(x), and the divergence of the two models'
-predictions; both are measured where the models live and are only carried here.
+predictions; for texts the KL divergence on the policy's own samples (`sequence_kl`). These are measured where the
+models live and are only carried here.
 
 Shape legend: P prompts, S seeds, D features, M held samples.
 """
@@ -19,15 +20,29 @@ from penchant.evaluate.diversity import unit, unit_interval
 
 
 @dataclass(frozen=True, kw_only=True)
+class SequenceKL:
+    """KL(policy || base) of whole texts, in nats, estimated on `texts` of the policy's own; `error` is the standard
+    error of `nats` over prompts, `per_token` the same sum over all tokens."""
+
+    nats: float
+    error: float
+    per_token: float
+    texts: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Drift:
     """Distances of a policy from its base; what was not measured is None.
 
-    `pixel_mse` in [0, 1], `feature_cosine` = mean of 1 - cosine, `log_ratio` = mean of log p_policy - log p_base on
-    held data (below zero: the policy finds them less likely), `divergence` = mean distance of the predictions there.
+    `pixel_mse` in [0, 1], `feature_cosine` = mean of 1 - cosine, `word_distance` = mean of
+    `penchant.evaluate.form.distance`, `kl` of texts, `log_ratio` = mean of log p_policy - log p_base on held data
+    (below zero: the policy finds them less likely), `divergence` = mean distance of the predictions there.
     """
 
     pixel_mse: float | None = None
     feature_cosine: float | None = None
+    word_distance: float | None = None
+    kl: SequenceKL | None = None
     log_ratio: float | None = None
     divergence: float | None = None
 

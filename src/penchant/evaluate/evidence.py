@@ -1,13 +1,17 @@
-"""One row of evidence: what one judge says of one policy on one set of captions."""
+"""One row of evidence: what one judge says of one policy on one set of prompts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
+from penchant.evaluate.length_control import ControlledRate, controlled_rate
 from penchant.evaluate.winrate import MeanGain, WinRate, mean_gain, win_rate
+from penchant.evaluate.words import WORDS, Words
+from penchant.sampling.samplers import Modality
 
 Role = Literal["trained against", "held out"]
 Captions = Literal["seen", "held-out"]
@@ -19,6 +23,7 @@ class Evidence:
 
     `role` says whether the policy's training saw this judge's opinion (its labels or rewards came from it), `captions`
     whether the prompts were among the training prompts. Only "held out" on "held-out" speaks for the policy.
+    `controlled` is the win rate at equal length, where samples have lengths.
     """
 
     policy: str
@@ -27,11 +32,42 @@ class Evidence:
     captions: Captions
     win: WinRate
     gain: MeanGain
+    modality: Modality = "picture"
+    controlled: ControlledRate | None = None
+
+    def record(self) -> dict[str, Any]:
+        """The row as `evaluation.json` keeps it; pictures, which came first, are not named, and have no lengths."""
+        record = asdict(self)
+        if self.modality == "picture":
+            del record["modality"]
+        if self.controlled is None:
+            del record["controlled"]
+        return record
 
     @property
     def independent(self) -> bool:
-        """Neither the judge nor the captions took part in training."""
+        """Neither the judge nor the prompts took part in training."""
         return self.role == "held out" and self.captions == "held-out"
+
+
+def words_of(rows: Sequence[Evidence]) -> Words:
+    """What the rows' samples and prompts are called."""
+    return WORDS[rows[0].modality if rows else "picture"]
+
+
+def sentence(record: Mapping[str, Any]) -> str:
+    """A row of `evaluation.json` in one line."""
+    win, gain, controlled = record["win"], record["gain"], record.get("controlled")
+    words = WORDS[record.get("modality", "picture")]
+    line = (
+        f"{record['captions']:8s} {words.prompts}, {record['judge']} ({record['role']}): wins "
+        f"{100 * win['rate']:.1f} % [{100 * win['low']:.1f}, {100 * win['high']:.1f}] over {win['prompts']} prompts x "
+        f"{win['seeds']} seeds, mean {gain['before']:.4g} -> {gain['after']:.4g}"
+    )
+    if controlled is None:
+        return line
+    low, high = 100 * controlled["low"], 100 * controlled["high"]
+    return f"{line}, at equal length {100 * controlled['rate']:.1f} % [{low:.1f}, {high:.1f}]"
 
 
 def measure(
@@ -42,6 +78,8 @@ def measure(
     judge: str,
     role: Role,
     captions: Captions,
+    modality: Modality = "picture",
+    lengths: tuple[ArrayLike, ArrayLike] | None = None,
     tie_margin: float = 0.0,
     seed: int = 0,
 ) -> Evidence:
@@ -54,12 +92,17 @@ def measure(
         judge: the judge's name in the report.
         role: whether the policy was trained against this judge.
         captions: whether the prompts were seen in training.
+        modality: what was scored.
+        lengths: (policy, base) lengths shaped as the scores, where samples have lengths.
         tie_margin: score differences up to this are ties.
         seed: key of the resampling.
 
     Raises:
         PenchantError: as `penchant.evaluate.winrate.outcomes`.
     """
+    controlled = None
+    if lengths is not None:
+        controlled = controlled_rate(policy_scores, base_scores, *lengths, tie_margin=tie_margin, seed=seed)
     return Evidence(
         policy=policy,
         judge=judge,
@@ -67,4 +110,6 @@ def measure(
         captions=captions,
         win=win_rate(policy_scores, base_scores, tie_margin=tie_margin, seed=seed),
         gain=mean_gain(policy_scores, base_scores, seed=seed),
+        modality=modality,
+        controlled=controlled,
     )

@@ -1,4 +1,4 @@
-"""Exhibits: what a reader may look at, beside the numbers. Pictures now; clips and sounds join the union later."""
+"""Exhibits: what a reader may look at, beside the numbers: pictures here, texts in `passages`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import base64
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from penchant.errors import PenchantError
 from penchant.evaluate.figures import number
 from penchant.evaluate.markup import Markup, el
+from penchant.evaluate.passages import TextPair, TextRow
 from penchant.evaluate.samples import fitted, flat, open_picture
+from penchant.sampling.samplers import Modality
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,6 +41,8 @@ class ImageRow:
     `preferred` is the index of the picture that the judge prefers, None for a tie or where nobody judged.
     """
 
+    modality: ClassVar[Modality] = "picture"
+
     prompt: str
     seed: int
     pictures: tuple[Picture, ...]
@@ -50,10 +54,23 @@ class ImageRow:
                 f"picture {self.preferred} of {len(self.pictures)} cannot be the preferred one.", field="preferred"
             )
 
+    def figure(self) -> Markup:
+        """The pictures as a <figure> that needs nothing but itself."""
+        cells = [_cell(picture, self.prompt, index == self.preferred) for index, picture in enumerate(self.pictures)]
+        caption = el(
+            "figcaption",
+            el("span", self.prompt, dir="auto", class_="prompt"),
+            el("span", f"seed {self.seed}", class_="seed"),
+        )
+        pictures = el("div", *cells, class_="pictures", style=f"--n:{len(cells)}")
+        return el("figure", pictures, caption, class_="exhibit" if len(cells) <= 2 else "exhibit broad")
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImagePair:
     """The base's and a policy's picture of the same prompt and seed; the judge prefers the higher score."""
+
+    modality: ClassVar[Modality] = "picture"
 
     prompt: str
     seed: int
@@ -66,21 +83,12 @@ class ImagePair:
         preferred = None if first is None or second is None or first == second else int(second > first)
         return ImageRow(prompt=self.prompt, seed=self.seed, pictures=(self.before, self.after), preferred=preferred)
 
+    def figure(self) -> Markup:
+        """The pair as a <figure>."""
+        return self.row().figure()
 
-Exhibit = ImagePair | ImageRow
 
-
-def exhibit(item: Exhibit) -> Markup:
-    """The exhibit as a <figure> that needs nothing but itself."""
-    row = item.row() if isinstance(item, ImagePair) else item
-    cells = [_cell(picture, row.prompt, index == row.preferred) for index, picture in enumerate(row.pictures)]
-    caption = el(
-        "figcaption",
-        el("span", row.prompt, dir="auto", class_="prompt"),
-        el("span", f"seed {row.seed}", class_="seed"),
-    )
-    pictures = el("div", *cells, class_="pictures", style=f"--n:{len(cells)}")
-    return el("figure", pictures, caption, class_="exhibit" if len(cells) <= 2 else "exhibit broad")
+Exhibit = ImagePair | ImageRow | TextPair | TextRow
 
 
 def data_uri(image: Image | str | Path) -> tuple[str, int, int]:

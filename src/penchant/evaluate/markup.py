@@ -42,7 +42,12 @@ def escape(text: str | Markup) -> Markup:
     """The text with &, <, > and quotes escaped, controls and lone surrogates replaced."""
     if isinstance(text, Markup):
         return text
-    return Markup(html.escape("".join(map(_printable, text)), quote=True))
+    return Markup(html.escape(printable(text), quote=True))
+
+
+def printable(text: str) -> str:
+    """The text with controls (of terminals, too) and lone surrogates replaced; line breaks and tabs stay."""
+    return "".join(map(_printable, text))
 
 
 def _printable(character: str) -> str:

@@ -50,6 +50,7 @@ def _sections(data: ReportData) -> list[Markup]:
         ("Alarms", sections.alarms(data)),
         ("Before and after", sections.exhibits(data)),
         ("Training", sections.curves(data)),
+        ("Length and form", sections.form(data)),
         ("Drift and diversity", sections.drift(data)),
         ("The data, as read", sections.reading(data)),
         ("Cost", sections.timing(data)),

@@ -1,7 +1,7 @@
-"""Sample folders and contact sheets: pictures by prompt and seed, on disk and side by side.
+"""Sample folders and contact sheets: samples by prompt and seed, on disk, and pictures side by side.
 
-A sample folder holds lossless PNG files and a manifest.json that names prompt, seed and SHA-256 of each; it is written
-whole or not at all (the manifest comes last) and checked when it is read.
+A sample folder holds lossless PNG files, or texts in UTF-8, and a manifest.json that names prompt, seed and SHA-256 of
+each; it is written whole or not at all (the manifest comes last) and checked when it is read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -32,9 +32,66 @@ _CAPTION_LINES = 3
 class Sample:
     """One picture, and the prompt and seed that it was drawn from."""
 
+    suffix: ClassVar[str] = ".png"
+
     prompt: str
     seed: int
     image: Image
+
+    def data(self) -> bytes:
+        """The file's content."""
+        buffer = BytesIO()
+        flat(self.image).save(buffer, format="PNG")
+        return buffer.getvalue()
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of it beside prompt and seed."""
+        return {}
+
+    @classmethod
+    def read(cls, entry: Mapping[str, Any], data: bytes) -> Sample:
+        """The sample of a manifest's entry and its file."""
+        return cls(prompt=str(entry["prompt"]), seed=int(entry["seed"]), image=open_picture(BytesIO(data)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSample:
+    """One text, the prompt and seed that it was drawn from, its tokens if counted, and whether it ended by itself."""
+
+    suffix: ClassVar[str] = ".txt"
+
+    prompt: str
+    seed: int
+    text: str
+    tokens: int | None = None
+    finished: bool = True
+
+    def data(self) -> bytes:
+        """The file's content; a lone surrogate, which UTF-8 cannot say, becomes a question mark."""
+        return self.text.encode("utf-8", "replace")
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of it beside prompt and seed."""
+        return {"tokens": self.tokens, "finished": self.finished}
+
+    @classmethod
+    def read(cls, entry: Mapping[str, Any], data: bytes) -> TextSample:
+        """The sample of a manifest's entry and its file."""
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise MediaError(f"not UTF-8 ({error}).", remedy="give UTF-8.") from error
+        return cls(
+            prompt=str(entry["prompt"]),
+            seed=int(entry["seed"]),
+            text=text,
+            tokens=entry.get("tokens"),
+            finished=bool(entry.get("finished", True)),
+        )
+
+
+AnySample = TypeVar("AnySample", Sample, TextSample)
+_KINDS: dict[str, type[Sample] | type[TextSample]] = {kind.suffix: kind for kind in (Sample, TextSample)}
 
 
 def open_picture(source: str | Path | BytesIO) -> Image:
@@ -68,8 +125,8 @@ def flat(picture: Image) -> Image:
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 
 
-def save_samples(folder: str | Path, samples: Sequence[Sample], *, made_by: Mapping[str, str] | None = None) -> Path:
-    """Write samples as PNG files and a manifest; returns the manifest's path.
+def save_samples(folder: str | Path, samples: Sequence[AnySample], *, made_by: Mapping[str, str] | None = None) -> Path:
+    """Write samples as PNG or text files and a manifest; returns the manifest's path.
 
     Args:
         folder: made where it is missing; a folder that has a manifest already is refused.
@@ -87,19 +144,18 @@ def save_samples(folder: str | Path, samples: Sequence[Sample], *, made_by: Mapp
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
     for index, sample in enumerate(samples):
-        buffer = BytesIO()
-        flat(sample.image).save(buffer, format="PNG")
-        name = f"{index:05d}.png"
-        (folder / name).write_bytes(buffer.getvalue())
-        digest = hashlib.sha256(buffer.getvalue()).hexdigest()
-        entries.append({"file": name, "prompt": sample.prompt, "seed": sample.seed, "sha256": digest})
+        name, data = f"{index:05d}{sample.suffix}", sample.data()
+        (folder / name).write_bytes(data)
+        digest = hashlib.sha256(data).hexdigest()
+        entry = {"file": name, "prompt": sample.prompt, "seed": sample.seed, "sha256": digest}
+        entries.append(entry | sample.facts())
     partial = manifest.with_suffix(".partial")
     content = {"format": FORMAT, "made_by": dict(made_by or {}), "samples": entries}
     partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return partial.replace(manifest)
 
 
-def load_samples(folder: str | Path) -> tuple[Sample, ...]:
+def load_samples(folder: str | Path) -> tuple[Sample | TextSample, ...]:
     """The samples of a folder, in the order of its manifest.
 
     Raises:
@@ -118,29 +174,30 @@ def load_samples(folder: str | Path) -> tuple[Sample, ...]:
     return tuple(_load(entry, manifest, row) for row, entry in enumerate(content.get("samples", [])))
 
 
-def _load(entry: dict, manifest: Path, row: int) -> Sample:
+def _load(entry: dict, manifest: Path, row: int) -> Sample | TextSample:
     try:
-        name, prompt, seed, digest = entry["file"], str(entry["prompt"]), int(entry["seed"]), entry["sha256"]
+        name, digest, _, _ = entry["file"], entry["sha256"], str(entry["prompt"]), int(entry["seed"])
     except (KeyError, TypeError, ValueError) as error:
         raise PenchantError(
             f"a sample needs file, prompt, seed and sha256 ({error}).", file=manifest, row=row
         ) from error
     path = manifest.parent / str(name)
-    if Path(str(name)).name != name or path.is_symlink() or not path.is_file():
+    kind = _KINDS.get(path.suffix)
+    if kind is None or Path(str(name)).name != name or path.is_symlink() or not path.is_file():
         raise MediaError(f"'{name}' is not a file of this folder.", file=manifest, row=row, field="file")
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
-        raise MediaError("the picture is not the one that was saved.", file=path, remedy="sample it again.")
-    return Sample(prompt=prompt, seed=seed, image=open_picture(BytesIO(data)))
+        raise MediaError("the sample is not the one that was saved.", file=path, remedy="sample it again.")
+    return kind.read(entry, data)
 
 
-def by_key(samples: Sequence[Sample]) -> dict[tuple[str, int], Sample]:
+def by_key(samples: Sequence[AnySample]) -> dict[tuple[str, int], AnySample]:
     """Samples by (prompt, seed).
 
     Raises:
         PenchantError: a (prompt, seed) comes twice.
     """
-    found: dict[tuple[str, int], Sample] = {}
+    found: dict[tuple[str, int], AnySample] = {}
     for row, sample in enumerate(samples):
         key = (sample.prompt, sample.seed)
         if key in found:
@@ -149,7 +206,7 @@ def by_key(samples: Sequence[Sample]) -> dict[tuple[str, int], Sample]:
     return found
 
 
-def paired(base: Sequence[Sample], policy: Sequence[Sample]) -> tuple[tuple[Sample, Sample], ...]:
+def paired(base: Sequence[AnySample], policy: Sequence[AnySample]) -> tuple[tuple[AnySample, AnySample], ...]:
     """(base, policy) samples of the same prompt and seed, in the order of the base.
 
     Raises:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from penchant.evaluate.charts import Line, interval_glyph, line_chart
 from penchant.evaluate.contents import PolicyResult, ReportData, Timing
 from penchant.evaluate.diversity import Diversity
-from penchant.evaluate.drift import Drift
+from penchant.evaluate.drift import Drift, SequenceKL
 from penchant.evaluate.evidence import Evidence
-from penchant.evaluate.exhibits import exhibit
 from penchant.evaluate.figures import count, duration, number, percent, percent_range, size
+from penchant.evaluate.form import REPEATED
 from penchant.evaluate.markup import Markup, el, join
 from penchant.evaluate.winrate import LEVEL, RESAMPLES
 
@@ -24,8 +24,6 @@ CHARTS: tuple[tuple[str, str, float | None], ...] = (
 )
 """(metric, title, marked level) of the charts; a metric that no run logged has no chart."""
 
-_CAPTIONS = {"held-out": "Held-out captions", "seen": "Captions seen in training"}
-
 
 def evidence(data: ReportData) -> Markup:
     """The table of win rates: caption sets, in them judges, in them policies."""
@@ -33,25 +31,34 @@ def evidence(data: ReportData) -> Markup:
     if not rows:
         return el("p", "No judge has scored this run's samples.", class_="quiet")
     several = len(data.policies) > 1
+    controlled, prompts = any(row.controlled for row in rows), data.words.prompts
     titles = ["Judge", *(["Policy"] if several else []), "Win rate", _scale(), "95\u202f% interval"]
+    titles += ["At equal length"] if controlled else []
     titles += ["Mean score, before \u2192 after", "Prompts \u00d7 seeds"]
     bodies = []
-    for captions, title in _CAPTIONS.items():
+    kinds = {"held-out": f"Held-out {prompts}", "seen": f"{prompts.capitalize()} seen in training"}
+    for captions, title in kinds.items():
         chosen = sorted((row for row in rows if row.captions == captions), key=lambda row: row.role != "held out")
         if chosen:
             heading = el("tr", el("th", title, colspan=len(titles), scope="rowgroup"), class_="group")
-            bodies.append(el("tbody", heading, *_judges(chosen, several=several)))
+            bodies.append(el("tbody", heading, *_judges(chosen, several=several, controlled=controlled)))
     table = el(
         "table",
         el("caption", f"Win rate over {data.base}, paired by prompt and seed; a tie counts one half."),
         el(
             "thead",
-            el("tr", *[el("th", t, scope="col", class_=c) for t, c in zip(titles, _classes(several), strict=True)]),
+            el(
+                "tr",
+                *[
+                    el("th", title, scope="col", class_=kind)
+                    for title, kind in zip(titles, _classes(several, controlled), strict=True)
+                ],
+            ),
         ),
         *bodies,
-        class_="evidence several" if several else "evidence",
+        class_=" ".join(["evidence", *(["several"] if several else []), *(["controlled"] if controlled else [])]),
     )
-    return join([table, el("p", _method(rows), class_="note")])
+    return join([table, el("p", _method(rows, prompts), class_="note")])
 
 
 def alarms(data: ReportData) -> Markup:
@@ -79,12 +86,13 @@ def alarms(data: ReportData) -> Markup:
 
 
 def exhibits(data: ReportData) -> Markup | None:
-    """The grid of pictures, each row of the same prompt and seed."""
+    """The grid of samples, each frame of the same prompt and seed."""
     if not data.exhibits:
         return None
-    words = "Same prompt and same seed in each frame; the underlined name is the picture that the judge prefers."
+    sample = data.words.sample
+    words = f"Same prompt and same seed in each frame; the underlined name is the {sample} that the judge prefers."
     note = el("p", words, f" {data.exhibits_note}" if data.exhibits_note else None, class_="note above")
-    return join([note, el("div", *[exhibit(item) for item in data.exhibits], class_="exhibits")])
+    return join([note, el("div", *[item.figure() for item in data.exhibits], class_="exhibits")])
 
 
 def curves(data: ReportData) -> Markup | None:
@@ -110,13 +118,16 @@ def curves(data: ReportData) -> Markup | None:
 
 def drift(data: ReportData) -> Markup | None:
     """Drift and diversity of every policy beside the base's diversity; rows nobody measured are left out."""
-    columns: list[tuple[str | None, ...]] = [(None, None, None, None, _diversity(data.base_diversity), None)]
+    columns: list[tuple[str | None, ...]] = [((None,) * 7 + (_diversity(data.base_diversity), None))]
     for policy in data.policies:
         moved = policy.drift or Drift()
-        measured = (moved.pixel_mse, moved.feature_cosine, moved.log_ratio, moved.divergence)
+        measured = (moved.pixel_mse, moved.feature_cosine, moved.word_distance, moved.log_ratio, moved.divergence)
         texts = [None if value is None else number(value) for value in measured]
-        columns.append((*texts, _diversity(policy.diversity), _fraction(policy, data)))
-    titles = ("Pixel MSE", "Feature distance", "Mean log-ratio", "Divergence", "Diversity", "Share of the base\u2019s")
+        columns.append((*texts, *_kl(moved.kl), _diversity(policy.diversity), _fraction(policy, data)))
+    titles = (
+        *("Pixel MSE", "Feature distance", "Word distance", "Mean log-ratio", "Divergence"),
+        *("KL, nats a text", "KL, nats a token", "Diversity", "Share of the base\u2019s"),
+    )
     rows = [(title, *cells) for title, *cells in zip(titles, *columns, strict=True) if any(cells)]
     if not rows:
         return None
@@ -129,11 +140,41 @@ def drift(data: ReportData) -> Markup | None:
     space = data.base_diversity.space if data.base_diversity else None
     note = (
         "Feature distance is 1 \u2212 cosine; log-ratio and divergence are means over held data. "
-        "A drift as large as the base\u2019s diversity leaves nothing of the base\u2019s picture."
+        f"A drift as large as the base\u2019s diversity leaves nothing of the base\u2019s {data.words.sample}."
     )
+    if any(policy.drift and policy.drift.kl for policy in data.policies):
+        note += (
+            " KL is the mean of log policy \u2212 log base over the policy\u2019s own texts, with its standard error "
+            "over prompts; at a temperature other than 1 or a top-p below 1 that mean is no longer a divergence."
+        )
     if space:
         note += f" Diversity was measured in {space}."
     return join([table, el("p", note, class_="note")])
+
+
+def form(data: ReportData) -> Markup | None:
+    """Length, repetition and endings of texts, base and policies; None for other samples."""
+    formed = [(policy.name, policy.form) for policy in data.policies if policy.form is not None]
+    if not formed:
+        return None
+    kinds: list[tuple[str, str, Callable[[float], str]]] = [
+        ("tokens", "Tokens a text", number),
+        ("words", "Words a text", number),
+        ("repeated", f"Repeated sequences of {REPEATED} words", percent),
+        ("unfinished", "Cut off at the limit of tokens", percent),
+    ]
+    rows = []
+    for name, title, shown in kinds:
+        gains = [getattr(text, name) for _, text in formed]
+        if None not in gains:
+            cells = [f"{shown(g.after)} ({_signed(shown, g.low)} to {_signed(shown, g.high)})" for g in gains]
+            rows.append([title, shown(gains[0].before), *cells])
+    return _table(
+        f"Form of the {data.words.samples}; in parentheses the 95\u202f% interval of the change.",
+        ["", data.base, *[name for name, _ in formed]],
+        rows,
+        "narrow",
+    )
 
 
 def reading(data: ReportData) -> Markup | None:
@@ -185,7 +226,7 @@ def citations(data: ReportData) -> Markup | None:
     return el("ol", *[el("li", reference) for reference in data.citations], class_="references")
 
 
-def _judges(rows: Sequence[Evidence], *, several: bool) -> list[Markup]:
+def _judges(rows: Sequence[Evidence], *, several: bool, controlled: bool) -> list[Markup]:
     """Table rows by judge; with several policies a judge's name stands once, over its policies."""
     written = []
     for judge, role in dict.fromkeys((row.judge, row.role) for row in rows):
@@ -194,25 +235,34 @@ def _judges(rows: Sequence[Evidence], *, several: bool) -> list[Markup]:
             name = el("span", judge), el("span", role, class_=f"tag {role.replace(' ', '-')}")
             first = el("th", *name, scope="rowgroup", rowspan=len(own), class_="judge") if index == 0 else None
             policy = el("td", row.policy, class_="policy") if several else None
-            written.append(el("tr", first, policy, *_measures(row), class_="first" if index == 0 else None))
+            written.append(el("tr", first, policy, *_measures(row, controlled), class_="first" if index == 0 else None))
     return written
 
 
-def _measures(row: Evidence) -> list[Markup]:
+def _measures(row: Evidence, controlled: bool) -> list[Markup]:
     win, gain = row.win, row.gain
-    cells = (
+    cells = [
         percent(win.rate),
         interval_glyph(win),
         percent_range(win.low, win.high),
+        *([_controlled(row)] if controlled else []),
         f"{number(gain.before)} \u2192 {number(gain.after)}",
         f"{win.prompts} \u00d7 {win.seeds}" + (f", {win.runs} runs" if win.runs > 1 else ""),
-    )
-    classes = _classes(False)[1:]
+    ]
+    classes = _classes(False, controlled)[1:]
     return [el("td", cell, class_=name) for cell, name in zip(cells, classes, strict=True)]
 
 
-def _classes(several: bool) -> tuple[str, ...]:
-    return ("judge", *(("policy",) if several else ()), "rate", "interval", "range", "means", "counts")
+def _controlled(row: Evidence) -> str | Markup:
+    if row.controlled is None:
+        return "\u2014"
+    interval = percent_range(row.controlled.low, row.controlled.high)
+    return join([percent(row.controlled.rate), el("span", interval, class_="under")])
+
+
+def _classes(several: bool, controlled: bool) -> tuple[str, ...]:
+    equal = ("equal",) if controlled else ()
+    return ("judge", *(("policy",) if several else ()), "rate", "interval", "range", *equal, "means", "counts")
 
 
 def _scale() -> Markup:
@@ -221,15 +271,20 @@ def _scale() -> Markup:
     return el("svg", *marks, end, viewBox="0 0 140 12", aria_hidden="true", class_="glyph")
 
 
-def _method(rows: Sequence[Evidence]) -> str:
+def _method(rows: Sequence[Evidence], prompts: str) -> str:
     runs = any(row.win.runs > 1 for row in rows)
     ties = max(row.win.ties for row in rows)
     text = (
         f"Intervals are {100 * LEVEL:.0f}\u202f% percentile intervals of a cluster bootstrap: {count(RESAMPLES)} "
         f"resamples of prompts{' and of training runs' if runs else ''}, each prompt with all its seeds. The "
         "dotted line is 50\u202f%; a full dot marks an interval that leaves it out. Only held-out judges on "
-        "held-out captions speak for a policy."
+        f"held-out {prompts} speak for a policy."
     )
+    if any(row.controlled for row in rows):
+        text += (
+            " Judges favour longer texts: at equal length is what a logistic regression on the difference in length "
+            "leaves of the win rate (Dubois et al., arXiv:2404.04475)."
+        )
     return text if ties == 0 else f"{text} Ties: at most {percent(ties)} of the comparisons of a row."
 
 
@@ -252,12 +307,22 @@ def _legend(policies: Sequence[PolicyResult]) -> Markup | None:
     return el("p", *keys, class_="legend")
 
 
+def _kl(measured: SequenceKL | None) -> tuple[str | None, str | None]:
+    if measured is None:
+        return None, None
+    return f"{number(measured.nats)} \u00b1 {number(measured.error, 2)}", number(measured.per_token)
+
+
+def _signed(shown: Callable[[float], str], value: float) -> str:
+    return f"+{shown(value)}" if value > 0 else shown(value).replace("-", "\u2212")
+
+
 def _diversity(measured: Diversity | None) -> str | None:
     return None if measured is None else number(measured.value)
 
 
 def _fraction(policy: PolicyResult, data: ReportData) -> str | None:
-    if policy.diversity is None or data.base_diversity is None:
+    if policy.diversity is None or data.base_diversity is None or data.base_diversity.value == 0:
         return None
     return percent(policy.diversity.of(data.base_diversity))
 

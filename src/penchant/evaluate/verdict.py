@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from penchant.evaluate.evidence import Evidence
+from penchant.evaluate.evidence import Evidence, words_of
 from penchant.evaluate.figures import percent
 
 Outcome = Literal["better", "not better", "worse", "unknown"]
@@ -23,7 +23,7 @@ class Verdict:
 def verdict(policy: str, base: str, rows: Sequence[Evidence]) -> Verdict:
     """The verdict on a policy from its rows of evidence.
 
-    The first held-out judge on held-out captions speaks. The policy is better only if that judge's whole interval is
+    The first held-out judge on held-out prompts speaks. The policy is better only if that judge's whole interval is
     above one half and no other held-out judge's is below; an interval that includes one half means "not better".
 
     Args:
@@ -36,7 +36,8 @@ def verdict(policy: str, base: str, rows: Sequence[Evidence]) -> Verdict:
         return Verdict(
             outcome="unknown",
             sentence=(
-                f"Whether {policy} is better than {base} is not known: no held-out judge has scored held-out captions."
+                f"Whether {policy} is better than {base} is not known: no held-out judge has scored held-out "
+                f"{words_of(rows).prompts}."
             ),
         )
     first, others = independent[0], independent[1:]
@@ -46,19 +47,33 @@ def verdict(policy: str, base: str, rows: Sequence[Evidence]) -> Verdict:
 
 
 def _sentence(policy: str, base: str, outcome: Outcome, row: Evidence, against: Sequence[Evidence]) -> str:
-    win = row.win
+    win, prompts = row.win, words_of([row]).prompts
     runs = f", {win.runs} runs" if win.runs > 1 else ""
     numbers = (
-        f"the held-out judge {row.judge} prefers it in {percent(win.rate)} of comparisons on held-out captions "
-        f"(95\u202f% interval {100 * win.low:.1f} to {percent(win.high)}; {win.prompts} captions \u00d7 "
+        f"the held-out judge {row.judge} prefers it in {percent(win.rate)} of comparisons on held-out {prompts} "
+        f"(95\u202f% interval {100 * win.low:.1f} to {percent(win.high)}; {win.prompts} {prompts} \u00d7 "
         f"{_seeds(win.seeds)}{runs})"
     )
+    controlled = _controlled(row)
     if outcome != "not better":
-        return f"{policy} is {outcome} than {base}: {numbers}."
+        return f"{policy} is {outcome} than {base}: {numbers}.{controlled}"
     if against:
         names = " and ".join(other.judge for other in against)
-        return f"{policy} is not better than {base}: {numbers}, but {names}, held out as well, finds it worse."
-    return f"{policy} is not better than {base} on this evidence: {numbers}, and that interval includes 50\u202f%."
+        return (
+            f"{policy} is not better than {base}: {numbers}, but {names}, held out as well, finds it worse.{controlled}"
+        )
+    return (
+        f"{policy} is not better than {base} on this evidence: {numbers}, and that interval includes 50\u202f%."
+        f"{controlled}"
+    )
+
+
+def _controlled(row: Evidence) -> str:
+    """What is left of the rate when lengths are equal; nothing where samples have no length."""
+    if row.controlled is None:
+        return ""
+    rate, low, high = row.controlled.rate, row.controlled.low, row.controlled.high
+    return f" At equal length it would be preferred in {percent(rate)} ({100 * low:.1f} to {percent(high)})."
 
 
 def _seeds(seeds: int) -> str:

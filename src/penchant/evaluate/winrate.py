@@ -104,7 +104,7 @@ def outcomes(
         raise PenchantError(
             f"the tie margin is {tie_margin}.", field="tie_margin", remedy="give 0 or a positive number."
         )
-    policy_RPS, base_RPS = _paired(policy_scores, base_scores)
+    policy_RPS, base_RPS = aligned(policy_scores, base_scores)
     difference_RPS = policy_RPS - base_RPS
     return np.where(np.abs(difference_RPS) <= tie_margin, 0.5, (difference_RPS > 0).astype(np.float64))
 
@@ -151,7 +151,7 @@ def mean_gain(policy_scores: ArrayLike, base_scores: ArrayLike, *, seed: int = 0
     Raises:
         PenchantError: as `outcomes`.
     """
-    policy_RPS, base_RPS = _paired(policy_scores, base_scores)
+    policy_RPS, base_RPS = aligned(policy_scores, base_scores)
     difference_RPS = policy_RPS - base_RPS
     runs, prompts, seeds = difference_RPS.shape
     low, high = _interval(difference_RPS.mean(-1), seed=seed)
@@ -199,7 +199,7 @@ def _interval(value_RP: np.ndarray, *, seed: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _paired(policy_scores: ArrayLike, base_scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def aligned(policy_scores: ArrayLike, base_scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Both score arrays as finite float64 [R, P, S] of one shape."""
     policy, base = (_scores(values, name) for values, name in ((policy_scores, "policy"), (base_scores, "base")))
     if base.shape[0] == 1:

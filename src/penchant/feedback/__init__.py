@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from penchant.feedback.annotators import SimulatedAnnotator, temperature_for
 from penchant.feedback.doctor import Diagnosis, doctor
 from penchant.feedback.export import export_groups, export_parquet
-from penchant.feedback.groups import Candidate, Feedback, Group, Judgement, Media, rank_values
+from penchant.feedback.groups import Candidate, Feedback, Group, Judgement, Media, Prompt, rank_values
 from penchant.feedback.media import decode_image
+from penchant.feedback.rankings import labelled, log_strengths, verdict, votes_to_judgement, win_matrix
 from penchant.feedback.reading import read, stream
 from penchant.feedback.report import ReadingReport
 from penchant.feedback.store import append, open_store, replace_groups, verify, write
@@ -33,10 +35,12 @@ __all__ = [
     "LabelledRow",
     "Media",
     "Pair",
+    "Prompt",
     "Ranked",
     "ReadingReport",
     "ScoredGroup",
     "Selection",
+    "SimulatedAnnotator",
     "TiePolicy",
     "append",
     "best_vs_worst",
@@ -45,6 +49,8 @@ __all__ = [
     "doctor",
     "export_groups",
     "export_parquet",
+    "labelled",
+    "log_strengths",
     "open_store",
     "pairs",
     "rank_values",
@@ -54,6 +60,10 @@ __all__ = [
     "scores",
     "select",
     "stream",
+    "temperature_for",
+    "verdict",
     "verify",
+    "votes_to_judgement",
+    "win_matrix",
     "write",
 ]

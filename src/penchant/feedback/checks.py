@@ -224,12 +224,40 @@ def prompts(groups: Sequence[Group]) -> Finding:
     )
 
 
+def length_bias(groups: Sequence[Group]) -> Finding | None:
+    """How often the longer of two texts wins: a policy learns length where it is most of what distinguishes them."""
+    from scipy.stats import binomtest
+
+    longer_wins = []
+    for group in groups:
+        lengths = {c.id: len(c.text) for c in group.candidates if c.text is not None and c.media is None}
+        best = _preference(group)
+        if len(lengths) == len(group.candidates) == 2 and best in lengths and len(set(lengths.values())) == 2:
+            longer_wins.append(lengths[best] == max(lengths.values()))
+    if not longer_wins:
+        return None
+    rate, n = sum(longer_wins) / len(longer_wins), len(longer_wins)
+    p = float(binomtest(sum(longer_wins), n).pvalue)
+    heavy = p < 1e-3 and abs(rate - 0.5) > 0.15
+    return Finding(
+        name="length bias",
+        severity="warning" if heavy else "info",
+        message=f"the longer of two texts wins {rate:.1%} of {n} decided pairs (p = {p:.2g}).",
+        remedy="report win rates with length control; SimPO and LD-DPO weaken it." if heavy else "",
+        count=n,
+        details={"p": p, "longer_wins": rate},
+    )
+
+
 def leakage(groups: Sequence[Group]) -> Finding | None:
-    """Prompts that stand in more than one split (white space and case aside)."""
+    """Prompts that stand in more than one split (white space and case aside).
+
+    `train_prefs` and `train_sft`, `test` and `test_unique` are parts of one split.
+    """
     splits: dict[str, set[str]] = defaultdict(set)
     for group in groups:
         if group.split is not None:
-            splits[" ".join(group.prompt.lower().split())].add(group.split)
+            splits[" ".join(group.prompt.lower().split())].add(group.split.partition("_")[0])
     leaked = [prompt for prompt, names in splits.items() if len(names) > 1]
     if not leaked:
         return None
@@ -321,6 +349,7 @@ CHECKS: tuple[Callable[[Sequence[Group]], Finding | None], ...] = (
     contradictions,
     shared_candidates,
     position_bias,
+    length_bias,
     ties,
     agreement,
     prompts,

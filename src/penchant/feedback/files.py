@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +16,7 @@ MAX_LINE = 256 * 1024 * 1024
 MAX_JSON = 4 * 1024**3
 _BATCH = 32
 _SNIFFED = 32
-_SPLIT = re.compile(r"(?:^|[-_.])(train|validation|valid|val|dev|test)(_unique)?(?=[-_.]|$)")
+_SPLIT = re.compile(r"(?:^|[-_.])(train|validation|valid|val|dev|test)(_(?:unique|prefs|sft|gen))?(?=[-_.]|$)")
 _JSON = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 
 Record = dict[str, Any] | PenchantError
@@ -46,7 +46,7 @@ def data_files(path: Path) -> list[Path]:
 
 
 def split_of(path: Path) -> str | None:
-    """The split a file's name states (`train-00000-of-00012.parquet` -> train), or None."""
+    """The split a file's name states (train-00000-of-00012.parquet -> train, test_prefs-... -> test_prefs), or None."""
     found = _SPLIT.search(path.name.lower())
     return found.group(1) + (found.group(2) or "") if found else None
 
@@ -55,10 +55,18 @@ def columns_of(path: Path) -> frozenset[str]:
     """Column names: the schema of a Parquet file, or all keys of the first records of a JSON file."""
     if path.suffix == ".parquet":
         return frozenset(_open_parquet(path).schema_arrow.names)
-    records = [record for record in islice(records_of(path, frozenset()), _SNIFFED) if isinstance(record, dict)]
-    if not records:
+    if not (records := _first_records(path, frozenset())):
         raise FeedbackError("the file holds no record.", file=path, remedy="it is empty or not JSON; fetch it again.")
     return frozenset().union(*records)
+
+
+def first_record(path: Path, columns: frozenset[str]) -> Mapping[str, Any]:
+    """The first record that can be read, of a Parquet file `columns` alone; empty if none of the first can."""
+    return next(iter(_first_records(path, columns)), {})
+
+
+def _first_records(path: Path, columns: frozenset[str]) -> list[dict[str, Any]]:
+    return [record for record in islice(records_of(path, columns), _SNIFFED) if isinstance(record, dict)]
 
 
 def records_of(path: Path, columns: frozenset[str]) -> Iterator[Record]:

@@ -180,6 +180,19 @@ def rank_values(ranks: Sequence[float | None]) -> tuple[float | None, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """What a text model is asked.
+
+    `messages` is the conversation, when there is one, as (role, content) for the model's chat template; `opening` is
+    how the answer begins already: a completion continues it.
+    """
+
+    text: str
+    messages: tuple[Mapping[str, Any], ...] = ()
+    opening: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Group:
     """A prompt, K candidates and N judgements (each with K values).
 
@@ -208,6 +221,10 @@ class Group:
                 )
         if not self.id:
             object.__setattr__(self, "id", digest("group", self.prompt, *sorted(c.id for c in self.candidates)))
+
+    def asked(self) -> Prompt:
+        """The prompt as a text model is asked it: the conversation is `extra["messages"]`, if the layout had one."""
+        return Prompt(text=self.prompt, messages=tuple(self.extra.get("messages", ())))
 
     def only(self, indices: Sequence[int]) -> Group:
         """The group with the candidates at `indices`, in that order; the id stays, so its counted draws do too."""

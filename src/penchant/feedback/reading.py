@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from os import PathLike
 from pathlib import Path
 
 from penchant.errors import PenchantError
-from penchant.feedback.files import Record, columns_of, data_files, records_of, split_of
+from penchant.feedback.files import Record, columns_of, data_files, first_record, records_of, split_of
 from penchant.feedback.groups import Feedback, Group
+from penchant.feedback.packaged import is_packaged, packaged_files
 from penchant.feedback.readers import layout_of
 from penchant.feedback.readers.layout import Layout, Row
 from penchant.feedback.report import ReadingReport, Tally
@@ -27,7 +29,8 @@ def read(
     """Preferences from a Parquet or JSON file, a folder of them, or a store; the layout is found by its columns.
 
     Args:
-        path: `.parquet`, `.json`, `.jsonl` (also `.gz`), a folder of such, or a folder that `write` made.
+        path: `.parquet`, `.json`, `.jsonl` (also `.gz`), a folder of such, a folder that `write` made, or
+            `package:NAME/SET` for data inside an installed package (`packaged.CONTENTS`).
         layout: insist on one layout of `readers.LAYOUTS` instead of finding it.
         max_bad: the largest share of refused rows that is accepted.
         limit: read at most so many rows.
@@ -55,16 +58,24 @@ def stream(
     path: str | PathLike[str], *, layout: str | None = None, limit: int | None = None, verify_media: bool = True
 ) -> Stream:
     """`read`, one group at a time, for files larger than memory; `.report` tells what was seen so far."""
-    files = data_files(Path(path))
-    layouts = {file: layout_of(columns_of(file), file=str(file), name=layout) for file in files}
-    return Stream(path=Path(path), layouts=layouts, limit=limit, verify_media=verify_media)
+    if is_packaged(path):
+        root, files = packaged_files(str(path))
+    else:
+        files = data_files(Path(path))
+        root = Path(path) if Path(path).is_dir() else Path(path).parent
+    layouts = {
+        file: layout_of(columns_of(file), file=str(file), name=layout, first=partial(first_record, file))
+        for file in files
+    }
+    return Stream(source=str(path), root=root, layouts=layouts, limit=limit, verify_media=verify_media)
 
 
 @dataclass(kw_only=True)
 class Stream:
-    """Groups of some files, each of a known layout; iterating again begins again, with a new report."""
+    """Groups of some files below `root`, each of a known layout; iterating again begins again, with a new report."""
 
-    path: Path
+    source: str
+    root: Path
     layouts: dict[Path, Layout]
     limit: int | None = None
     verify_media: bool = True
@@ -80,7 +91,7 @@ class Stream:
 
     def _new_tally(self) -> Tally:
         names = dict.fromkeys(layout.name for layout in self.layouts.values())
-        return Tally(file=str(self.path), layout=", ".join(names))
+        return Tally(file=self.source, layout=", ".join(names))
 
     def __iter__(self) -> Iterator[Group]:
         self._tally = self._new_tally()
@@ -107,9 +118,8 @@ class Stream:
             yield self._merge(gathered)
 
     def _rows(self) -> Iterator[tuple[Layout, Row, Record]]:
-        root = self.path if self.path.is_dir() else self.path.parent
         for file, layout in self.layouts.items():
-            name = str(file.relative_to(root))
+            name = str(file.relative_to(self.root))
             columns = layout.required | layout.optional
             for number, record in enumerate(records_of(file, columns)):
                 values = record if isinstance(record, dict) else {}
@@ -119,7 +129,7 @@ class Stream:
                         values=values,
                         file=name,
                         number=number,
-                        root=root,
+                        root=self.root,
                         split=split_of(file),
                         verify_media=self.verify_media,
                     ),

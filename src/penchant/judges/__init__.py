@@ -6,12 +6,14 @@ import importlib
 import json
 from pathlib import Path
 
+from penchant.assets import resolve
 from penchant.errors import ModelError, nearest
 from penchant.judges.base import HasFeatures, Judge
 
 __all__ = ["JUDGES", "HasFeatures", "Judge", "load"]
 
-# Name -> module and class, made with the path of its weights or None for their usual place.
+# Name -> module and what makes the judge of the path of its weights (of the answers, of its model); None is their usual
+# place.
 JUDGES = {
     "pickscore": "penchant.judges.clip_rewards:PickScore",
     "hpsv2.1": "penchant.judges.clip_rewards:HPSv2",
@@ -26,6 +28,11 @@ JUDGES = {
     "colourfulness": "penchant.judges.pictures:Colourfulness",
     "minilm": "penchant.judges.minilm:MiniLM",
     "vader": "penchant.judges.vader:Vader",
+    "tone": "penchant.judges.tone:Tone",
+    "language-model": "penchant.judges.language_model:language_model",
+    "exact-match": "penchant.judges.verifiers:ExactMatch",
+    "math-verify": "penchant.judges.verifiers:MathVerify",
+    "reasoning-gym": "penchant.judges.verifiers:ReasoningGym",
 }
 
 
@@ -39,7 +46,7 @@ def load(address: str) -> Judge:
     name, _, path = address.partition(":")
     if name in JUDGES:
         module, _, attribute = JUDGES[name].partition(":")
-        judge: Judge = getattr(importlib.import_module(module), attribute)(path or None)
+        judge: Judge = getattr(importlib.import_module(module), attribute)(resolve(path) if path else None)
         return judge
     if name in ("http", "https"):
         from penchant.judges.served import Served

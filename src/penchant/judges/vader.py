@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from penchant.judges.base import Judge
 from penchant.judges.packages import needed, version
+from penchant.judges.texts import texts
 
 
 @final
@@ -40,5 +41,10 @@ class Vader(Judge):
         self.analyser = package.SentimentIntensityAnalyzer(**options)
 
     def score(self, prompts: Sequence[str], samples: Sequence[str]) -> Float[np.ndarray, "N 1"]:
-        """Compound score of each text."""
-        return np.array([self.analyser.polarity_scores(sample)["compound"] for sample in samples]).reshape(-1, 1)
+        """Compound score of each text.
+
+        Raises:
+            ModelError: a sample is no text.
+        """
+        read = texts(samples, judge=self.name)
+        return np.array([self.analyser.polarity_scores(text)["compound"] for text in read]).reshape(-1, 1)

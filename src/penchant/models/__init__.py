@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from penchant.models.spec import Policy
-
-if TYPE_CHECKING:
-    from penchant.models.adapter import ImageModel
 
 __all__ = ["Policy", "load"]
 
 
-def load(policy: str | PathLike[str] | Policy, **options: Any) -> ImageModel:
-    """The loaded model, on the CPU, with its adapter if one is asked for; `model.spec` is its `Policy`.
+def load(policy: str | PathLike[str] | Policy, **options: Any) -> Any:
+    """The loaded model, on the CPU, with its adapter if one is asked for: an `ImageModel`, or a `CausalLM` where the
+    folder holds a causal language model. `model.spec` is its `Policy`.
 
     Args:
         policy: a `Policy`; or a pipeline folder, a hub id, or `zoo:NAME`.

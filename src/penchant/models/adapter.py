@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from penchant.errors import ModelError
-from penchant.feedback.groups import Candidate
+from penchant.feedback.groups import Candidate, Prompt
 from penchant.feedback.media import decode_image
 from penchant.models import lora
 from penchant.models.fingerprint import base_weights, fingerprint
@@ -162,6 +162,10 @@ class ImageModel(Denoiser):
         named = chain.from_iterable(((f"{k}.{n}", t) for n, t in v.state_dict().items()) for k, v in parts.items())
         return fingerprint(named, type(self).__name__, self.resolution)
 
+    def notes(self) -> list[str]:
+        """What a run says aloud about the model: nothing."""
+        return []
+
     def sampler(self) -> str:
         """How `generate` walks from noise to a picture, in words: part of the key of kept samples."""
         scheduler = self.pipeline.scheduler
@@ -186,6 +190,11 @@ class ImageModel(Denoiser):
         images = [decode_image(c.media.bytes())[0] for c in candidates if c.media is not None]
         encoded = self.encode_images(images, ids=[c.id for c in candidates], flips=flips, seed=seed)
         return [{name: value[i].cpu() for name, value in encoded.items()} for i in range(len(candidates))]
+
+    def encode_asked(self, prompts: Sequence[Prompt]) -> list[dict[str, Tensor]]:
+        """What a batch holds of each prompt, on the CPU; a conversation counts as its plain text."""
+        encoded = self.encode_prompts([prompt.text for prompt in prompts])
+        return [{name: value[i].cpu() for name, value in encoded.items()} for i in range(len(prompts))]
 
     @torch.no_grad()
     def encode_images(

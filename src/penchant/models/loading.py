@@ -16,8 +16,10 @@ from penchant.models.families import Family, family_of
 
 if TYPE_CHECKING:
     from penchant.models.adapter import ImageModel
+    from penchant.models.causal_lm import CausalLM
     from penchant.models.spec import Policy
 
+IMAGE_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _TO_SAFETENSORS = "convert the weights to safetensors (load them where you trust them and save_pretrained again)."
@@ -104,9 +106,11 @@ def refuse_pickles(source: str, index: dict[str, Any]) -> None:
             raise ModelError(f"has only pickled weights ({pickled[0]}).", file=part, remedy=_TO_SAFETENSORS)
 
 
-def load_policy(policy: Policy) -> ImageModel:
+def load_policy(policy: Policy) -> ImageModel | CausalLM:
     """Load, freeze what does not train, attach the adapter. See `penchant.models.load`."""
     source = locate(policy.path)
+    if is_language_model(source):
+        return _load_language_model(policy, source)
     index = read_index(source)
     family = family_of(index["_class_name"], name=policy.family, folder=source)
     refuse_pickles(source, index)
@@ -115,9 +119,57 @@ def load_policy(policy: Policy) -> ImageModel:
     if policy.adapter is not None:
         model.load_lora(resolve(policy.adapter))
     elif policy.lora:
-        model.add_lora(policy.lora, alpha=policy.lora_alpha, targets=policy.lora_targets)
+        model.add_lora(policy.lora, alpha=policy.lora_alpha, targets=policy.lora_targets or IMAGE_TARGETS)
     if policy.gradient_checkpointing:
         model.bare.enable_gradient_checkpointing()
+    return model
+
+
+def is_language_model(source: str) -> bool:
+    """Whether a folder or hub id holds a causal language model of transformers."""
+    folder = Path(source)
+    if folder.is_dir():
+        config = folder / "config.json"
+        if (folder / "model_index.json").is_file() or not config.is_file():
+            return False
+        try:
+            names = json.loads(config.read_text()).get("architectures") or [""]
+        except json.JSONDecodeError as error:
+            raise ModelError(f"is not JSON ({error}).", file=config) from error
+        return str(names[0]).endswith(("ForCausalLM", "LMHeadModel"))
+    from transformers import AutoConfig
+
+    try:
+        return any(n.endswith(("ForCausalLM", "LMHeadModel")) for n in AutoConfig.from_pretrained(source).architectures)
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _load_language_model(policy: Policy, source: str) -> CausalLM:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from penchant.models.causal_lm import CausalLM
+
+    folder = Path(source)
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        remedy = _TO_SAFETENSORS if any(f.suffix in PICKLED for f in folder.iterdir()) else "give a whole folder."
+        raise ModelError("holds no safetensors weights.", file=source, remedy=remedy)
+    trains_in_full = policy.lora == 0 and policy.adapter is None
+    dtype = torch.float32 if trains_in_full else getattr(torch, policy.dtype)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        bare = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, variant=policy.variant, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"could not be loaded ({str(error).splitlines()[0]}).", file=source, remedy="give model and tokenizer."
+        ) from error
+    model = CausalLM(bare, tokenizer, policy)
+    if policy.adapter is not None:
+        model.load_lora(resolve(policy.adapter))
+    elif policy.lora:
+        model.add_lora(policy.lora, alpha=policy.lora_alpha, targets=policy.lora_targets)
+    if policy.gradient_checkpointing:
+        bare.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model
 
 

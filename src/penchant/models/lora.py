@@ -1,4 +1,4 @@
-"""Low-rank adapters in the denoiser: add, load, save as the ordinary diffusers folder."""
+"""Low-rank adapters: add, load, save as the ordinary folder of diffusers or peft, fold into the weights."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from penchant.errors import ModelError, nearest
 
 ADAPTER = "default"
 WEIGHTS = "pytorch_lora_weights.safetensors"
+PEFT_WEIGHTS = "adapter_model.safetensors"
 
 
 def add(module: Any, *, rank: int, alpha: float | None, targets: tuple[str, ...], seed: int = 0) -> None:
@@ -23,8 +24,9 @@ def add(module: Any, *, rank: int, alpha: float | None, targets: tuple[str, ...]
         ModelError: no layer answers to `targets`.
     """
     from peft import LoraConfig
+    from transformers.pytorch_utils import Conv1D
 
-    leaves = [name for name, part in module.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+    leaves = [name for name, part in module.named_modules() if isinstance(part, nn.Linear | nn.Conv2d | Conv1D)]
     for target in targets:
         if not any(leaf == target or leaf.endswith(f".{target}") for leaf in leaves):
             last = sorted({leaf.rsplit(".", 1)[-1] for leaf in leaves if not leaf.rsplit(".", 1)[-1].isdigit()})
@@ -63,6 +65,44 @@ def load(pipeline: Any, component: str, folder: str) -> None:
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(".lora_" in name)
     _train_in_float32(module)
+
+
+def load_peft(module: Any, folder: str) -> None:
+    """Load an ordinary peft folder into a transformers model as its trainable adapter.
+
+    Raises:
+        ModelError: the folder holds no safetensors adapter, or it is of another model.
+    """
+    if not Path(folder, PEFT_WEIGHTS).is_file():
+        raise ModelError(f"holds no {PEFT_WEIGHTS}.", file=folder, remedy="give the folder that a LoRA run saved.")
+    try:
+        module.load_adapter(folder, adapter_name=ADAPTER, is_trainable=True)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"holds an adapter of another model ({str(error).splitlines()[0]}).",
+            file=folder,
+            remedy="give the policy it was trained on.",
+        ) from error
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(".lora_" in name)
+    _train_in_float32(module)
+
+
+def merged(module: Any) -> Any:
+    """A copy of a transformers model with its adapter folded into its weights."""
+    import copy
+
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    whole = copy.deepcopy(module)
+    for name, part in list(whole.named_modules()):
+        if isinstance(part, BaseTunerLayer):
+            part.merge()
+            parent, _, leaf = name.rpartition(".")
+            setattr(whole.get_submodule(parent), leaf, part.get_base_layer())
+    del whole.peft_config
+    whole._hf_peft_config_loaded = False
+    return whole
 
 
 def save(pipeline: Any, component: str, folder: str) -> None:

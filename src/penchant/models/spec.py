@@ -13,11 +13,12 @@ class Policy:
     """Which model to align, and which of its weights.
 
     Attributes:
-        path: a pipeline folder, a hub id, or `zoo:NAME` for a model that we ship.
-        lora: rank of the adapter; 0 trains every weight of the denoiser.
+        path: a pipeline folder of diffusers, a folder of a transformers causal language model, a hub id, or `zoo:NAME`
+            for a model that we ship.
+        lora: rank of the adapter; 0 trains every weight (of the denoiser).
         lora_alpha: numerator of the adapter's scale alpha / rank; None means alpha = rank, a scale of 1.
-        lora_targets: layers that get an adapter. The four attention projections are what the diffusers Diffusion-DPO
-            scripts and the MaPO LoRA script train.
+        lora_targets: layers that get an adapter. None means, for images, the four attention projections (what the
+            diffusers Diffusion-DPO scripts and the MaPO LoRA script train), for text every linear layer but the head.
         adapter: folder (or `zoo:NAME`) with saved LoRA weights to continue from or to sample with; its rank is its
             own, so `lora` stays 0.
         dtype: type of the frozen weights and of the computation. Weights that train stay in float32, because the
@@ -27,12 +28,15 @@ class Policy:
         variant: file variant inside the folder, e.g. "fp16".
         family: "auto" reads it from model_index.json; otherwise a name of `penchant.models.families.FAMILIES`.
         resolution: side in pixels of training and sampling; None means the model's own.
+        chat: whether texts go through the tokenizer's chat template: if there is one ("auto"), always, or never.
+        max_prompt: longest prompt in tokens; what is over loses its beginning, and is counted. None for no limit.
+        max_completion: longest completion in tokens; what is over loses its end, and is counted. None for no limit.
     """
 
     path: str
     lora: int = 0
     lora_alpha: float | None = None
-    lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    lora_targets: tuple[str, ...] | None = None
     adapter: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     gradient_checkpointing: bool = False
@@ -40,6 +44,9 @@ class Policy:
     variant: str | None = None
     family: str = "auto"
     resolution: int | None = None
+    chat: Literal["auto", "template", "plain"] = "auto"
+    max_prompt: int | None = None
+    max_completion: int | None = None
 
     def __post_init__(self) -> None:
         if self.lora < 0:
@@ -52,3 +59,9 @@ class Policy:
             raise ModelError(
                 f"unknown dtype '{self.dtype}'.", field="dtype", remedy="use float32, bfloat16 or float16."
             )
+        if self.chat not in ("auto", "template", "plain"):
+            raise ModelError(f"no chat is '{self.chat}'.", field="chat", remedy="use auto, template or plain.")
+        for name in ("max_prompt", "max_completion"):
+            limit = getattr(self, name)
+            if limit is not None and limit < 1:
+                raise ModelError(f"{limit} tokens are none.", field=name, remedy="use 1 or more, or None.")

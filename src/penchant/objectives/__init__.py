@@ -1,14 +1,33 @@
 """Objectives: how log-probs and scores become one loss; one paper, one file."""
 
+from penchant.objectives.aot import AOT, AOTUnpaired
+from penchant.objectives.apo import APODown, APOZero
+from penchant.objectives.bco import BCO
+from penchant.objectives.bradley_terry import bradley_terry_loss
+from penchant.objectives.cpo import CPO
+from penchant.objectives.discopop import DiscoPOP
+from penchant.objectives.divergences import AlphaDivergence, Divergence, ForwardKL, JensenShannon, ReverseKL
 from penchant.objectives.dpo import DPO, RobustDPO
 from penchant.objectives.dspo import DSPO
+from penchant.objectives.exo import EXO
 from penchant.objectives.hinge import Hinge
 from penchant.objectives.ipo import IPO
+from penchant.objectives.irepo import IREPO
 from penchant.objectives.kto import KTO, APOZeroUnpaired, DiffusionKTO
+from penchant.objectives.ld_dpo import LDDPO
+from penchant.objectives.length_normalised import LengthNormalisedDPO
 from penchant.objectives.listwise import ListNet, PlackettLuce
 from penchant.objectives.mapo import MaPO
+from penchant.objectives.mixture import Mixture
+from penchant.objectives.nca import NCA
+from penchant.objectives.orpo import ORPO
 from penchant.objectives.rankdpo import RankDPO
+from penchant.objectives.reference_free import ReferenceFree
 from penchant.objectives.sft import SFT
+from penchant.objectives.simpo import SimPO
+from penchant.objectives.sppo import SPPO
+from penchant.objectives.tpo import TPO
+from penchant.objectives.wpo import WPO
 from penchant.types import Objective
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -17,6 +36,10 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "robust_dpo": RobustDPO,
     "hinge": Hinge,
     "ipo": IPO,
+    "irepo": IREPO,
+    "simpo": SimPO,
+    "cpo": CPO,
+    "orpo": ORPO,
     "mapo": MaPO,
     "rankdpo": RankDPO,
     "plackett_luce": PlackettLuce,
@@ -25,21 +48,61 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "kto": KTO,
     "diffusion_kto": DiffusionKTO,
     "apo_zero_unpaired": APOZeroUnpaired,
+    "apo_zero": APOZero,
+    "apo_down": APODown,
+    "bco": BCO,
+    "nca": NCA,
+    "exo": EXO,
+    "sppo": SPPO,
+    "aot": AOT,
+    "aot_unpaired": AOTUnpaired,
+    "discopop": DiscoPOP,
+    "length_normalised_dpo": LengthNormalisedDPO,
+    "ld_dpo": LDDPO,
+    "wpo": WPO,
+    "tpo": TPO,
+    "reference_free": ReferenceFree,
+    "mixture": Mixture,
 }
 
 __all__ = [
+    "AOT",
+    "BCO",
+    "CPO",
     "DPO",
     "DSPO",
+    "EXO",
     "IPO",
+    "IREPO",
     "KTO",
+    "LDDPO",
+    "NCA",
     "OBJECTIVES",
+    "ORPO",
     "SFT",
+    "SPPO",
+    "TPO",
+    "WPO",
+    "AOTUnpaired",
+    "APODown",
+    "APOZero",
     "APOZeroUnpaired",
+    "AlphaDivergence",
     "DiffusionKTO",
+    "DiscoPOP",
+    "Divergence",
+    "ForwardKL",
     "Hinge",
+    "JensenShannon",
+    "LengthNormalisedDPO",
     "ListNet",
     "MaPO",
+    "Mixture",
     "PlackettLuce",
     "RankDPO",
+    "ReferenceFree",
+    "ReverseKL",
     "RobustDPO",
+    "SimPO",
+    "bradley_terry_loss",
 ]

@@ -13,16 +13,28 @@ Where we differ:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
+from torch import Tensor
 from torch.nn.functional import softplus
 
 from penchant.objectives import inputs as read
-from penchant.objectives.metrics import pair_metrics
-from penchant.objectives.pairs import Pairing, margins, pair_weights
+from penchant.objectives.divergences import Divergence, ReverseKL
+from penchant.objectives.paired import PairLoss, pair_loss
+from penchant.objectives.pairs import Pairing
 from penchant.types import Needs, Objective, ObjectiveInputs, ObjectiveOutput
+
+
+def smoothed(label_smoothing: float, gamma: float = 0.0) -> PairLoss:
+    """(1 - e) * l(z) + e * l(-z) with l(z) = -log sigmoid(z) and z = won - lost - gamma."""
+    e = label_smoothing
+
+    def loss(won: Tensor, lost: Tensor) -> Tensor:
+        logit = won - lost - gamma
+        return (1 - e) * softplus(-logit) + e * softplus(logit)
+
+    return loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +47,11 @@ class DPO(Objective):
         label_smoothing: share e of labels believed to be flipped; loss = (1 - e) * l(z) + e * l(-z).
         pairing: compare "all" ordered pairs of a group or only "best_worst".
         tie_credit: 0 leaves ties out, 0.5 credits a tied pair half in each direction.
+        divergence: what keeps the policy near its reference; another one than ReverseKL makes this f-DPO.
 
     A policy that equals its reference has learnt nothing yet; its loss is log 2:
 
+        >>> import torch
         >>> from penchant.types import LogProbs
         >>> log_probs = LogProbs(
         ...     step_BKT=torch.tensor([[[-0.1], [-0.2]]]), mask_BKT=torch.ones(1, 2, 1).bool(), density="bound"
@@ -55,18 +69,12 @@ class DPO(Objective):
     label_smoothing: float = 0.0
     pairing: Pairing = "all"
     tie_credit: float = 0.0
+    divergence: Divergence = field(default_factory=ReverseKL)
 
     def __call__(self, inputs: ObjectiveInputs) -> ObjectiveOutput:
-        reward_BK = self.beta * read.log_ratio(inputs)
-        weight_BKK = pair_weights(
-            inputs.scores_BK, inputs.mask_BK, pairing=self.pairing, tie_credit=self.tie_credit, dtype=reward_BK.dtype
-        )
-        logit_BKK = margins(reward_BK, weight_BKK)
-        e = self.label_smoothing
-        loss_BKK = (1 - e) * softplus(-logit_BKK) + e * softplus(logit_BKK)
-        factor_BKK = (torch.sigmoid(-logit_BKK) - e).abs()
-        metrics = pair_metrics(inputs, reward_BK, factor_BKK=factor_BKK, weight_BKK=weight_BKK)
-        return ObjectiveOutput(loss_B=(weight_BKK * loss_BKK).sum((-1, -2)), metrics=metrics)
+        reward_BK = self.beta * self.divergence(read.log_ratio(inputs))
+        loss = smoothed(self.label_smoothing)
+        return pair_loss(inputs, reward_BK, loss, pairing=self.pairing, tie_credit=self.tie_credit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +90,7 @@ class RobustDPO(Objective):
         label_smoothing: the flip probability e, below 1/2.
         pairing: compare "all" ordered pairs of a group or only "best_worst".
         tie_credit: 0 leaves ties out, 0.5 credits a tied pair half in each direction.
+        divergence: what keeps the policy near its reference, as in `DPO`.
     """
 
     needs: ClassVar[Needs] = Needs(reference=True)
@@ -91,19 +100,17 @@ class RobustDPO(Objective):
     label_smoothing: float = 0.1
     pairing: Pairing = "all"
     tie_credit: float = 0.0
+    divergence: Divergence = field(default_factory=ReverseKL)
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 0.5:
             raise ValueError(f"label_smoothing {self.label_smoothing} must lie in [0, 0.5): half noise is no signal.")
 
     def __call__(self, inputs: ObjectiveInputs) -> ObjectiveOutput:
-        reward_BK = self.beta * read.log_ratio(inputs)
-        weight_BKK = pair_weights(
-            inputs.scores_BK, inputs.mask_BK, pairing=self.pairing, tie_credit=self.tie_credit, dtype=reward_BK.dtype
-        )
-        logit_BKK = margins(reward_BK, weight_BKK)
         e = self.label_smoothing
-        loss_BKK = ((1 - e) * softplus(-logit_BKK) - e * softplus(logit_BKK)) / (1 - 2 * e)
-        factor_BKK = ((1 - e) * torch.sigmoid(-logit_BKK) + e * torch.sigmoid(logit_BKK)) / (1 - 2 * e)
-        metrics = pair_metrics(inputs, reward_BK, factor_BKK=factor_BKK, weight_BKK=weight_BKK)
-        return ObjectiveOutput(loss_B=(weight_BKK * loss_BKK).sum((-1, -2)), metrics=metrics)
+
+        def loss(won: Tensor, lost: Tensor) -> Tensor:
+            return ((1 - e) * softplus(lost - won) - e * softplus(won - lost)) / (1 - 2 * e)
+
+        reward_BK = self.beta * self.divergence(read.log_ratio(inputs))
+        return pair_loss(inputs, reward_BK, loss, pairing=self.pairing, tie_credit=self.tie_credit)

@@ -7,12 +7,15 @@ Where we differ: groups of more than two candidates give the mean over all stric
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
+from torch import Tensor
+
 from penchant.objectives import inputs as read
-from penchant.objectives.metrics import pair_metrics
-from penchant.objectives.pairs import Pairing, margins, pair_weights
+from penchant.objectives.divergences import Divergence, ReverseKL
+from penchant.objectives.paired import pair_loss
+from penchant.objectives.pairs import Pairing
 from penchant.types import Needs, Objective, ObjectiveInputs, ObjectiveOutput
 
 
@@ -24,6 +27,7 @@ class Hinge(Objective):
         beta: temperature, as in `DPO`.
         pairing: compare "all" ordered pairs of a group or only "best_worst".
         tie_credit: 0 leaves ties out, 0.5 credits a tied pair half in each direction.
+        divergence: what keeps the policy near its reference, as in `DPO`.
     """
 
     needs: ClassVar[Needs] = Needs(reference=True)
@@ -32,14 +36,12 @@ class Hinge(Objective):
     beta: float = 5000.0
     pairing: Pairing = "all"
     tie_credit: float = 0.0
+    divergence: Divergence = field(default_factory=ReverseKL)
 
     def __call__(self, inputs: ObjectiveInputs) -> ObjectiveOutput:
-        reward_BK = self.beta * read.log_ratio(inputs)
-        weight_BKK = pair_weights(
-            inputs.scores_BK, inputs.mask_BK, pairing=self.pairing, tie_credit=self.tie_credit, dtype=reward_BK.dtype
-        )
-        logit_BKK = margins(reward_BK, weight_BKK)
-        loss_BKK = (1 - logit_BKK).relu()
-        factor_BKK = (logit_BKK < 1).to(logit_BKK.dtype)
-        metrics = pair_metrics(inputs, reward_BK, factor_BKK=factor_BKK, weight_BKK=weight_BKK)
-        return ObjectiveOutput(loss_B=(weight_BKK * loss_BKK).sum((-1, -2)), metrics=metrics)
+        reward_BK = self.beta * self.divergence(read.log_ratio(inputs))
+        return pair_loss(inputs, reward_BK, _hinge, pairing=self.pairing, tie_credit=self.tie_credit)
+
+
+def _hinge(won: Tensor, lost: Tensor) -> Tensor:
+    return (1 - (won - lost)).relu()

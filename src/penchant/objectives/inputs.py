@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from penchant.types import LogProbs, ObjectiveInputs
+
+# A completion's log-prob: the sum over its tokens, or the mean over them (length-normalised).
+Reduce = Literal["total", "mean"]
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -19,9 +24,10 @@ def present(value_BK: Tensor, inputs: ObjectiveInputs) -> Float[Tensor, "B K"]:
     return torch.where(inputs.mask_BK, at_least_float32(value_BK), 0)
 
 
-def log_prob(inputs: ObjectiveInputs) -> Float[Tensor, "B K"]:
-    """log pi of every candidate."""
-    return present(inputs.policy.total(), inputs)
+def log_prob(inputs: ObjectiveInputs, reduce: Reduce = "total") -> Float[Tensor, "B K"]:
+    """log pi of every candidate; with "mean" per step."""
+    policy = inputs.policy
+    return present(policy.mean() if reduce == "mean" else policy.total(), inputs)
 
 
 def reference_log_prob(inputs: ObjectiveInputs) -> Float[Tensor, "B K"]:
@@ -37,10 +43,21 @@ def log_ratio(inputs: ObjectiveInputs) -> Float[Tensor, "B K"]:
     return log_prob(inputs) - reference_log_prob(inputs)
 
 
-def mean_log_ratio(inputs: ObjectiveInputs) -> Float[Tensor, "B K"]:
-    """log pi - log ref per step (token, transition), for losses that are not invariant to length."""
-    policy_BK = present(inputs.policy.mean(), inputs)
-    return policy_BK - present(_reference(inputs).mean().detach(), inputs)
+def step_log_ratio(inputs: ObjectiveInputs) -> Float[Tensor, "B K T"]:
+    """log pi - log ref of every step; zeros without gradient where a step or its candidate is missing."""
+    policy_BKT = at_least_float32(inputs.policy.per_step())
+    ratio_BKT = policy_BKT - at_least_float32(_reference(inputs).per_step().detach())
+    return torch.where(inputs.mask_BK[:, :, None], ratio_BKT, 0)
+
+
+def per_step(value_BK: Float[Tensor, "B K"], inputs: ObjectiveInputs) -> Float[Tensor, "B K"]:
+    """A value of whole candidates divided by their number of steps (tokens, transitions): length-normalised.
+
+    The total of a denoising bound is a mean over its draws already.
+    """
+    if inputs.policy.density == "bound":
+        return value_BK
+    return value_BK / inputs.policy.mask_BKT.sum(-1).clamp(min=1)
 
 
 def _reference(inputs: ObjectiveInputs) -> LogProbs:

@@ -13,12 +13,15 @@ Where we differ:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
+from torch import Tensor
+
 from penchant.objectives import inputs as read
-from penchant.objectives.metrics import pair_metrics
-from penchant.objectives.pairs import Pairing, margins, pair_weights
+from penchant.objectives.divergences import Divergence, ReverseKL
+from penchant.objectives.paired import pair_loss
+from penchant.objectives.pairs import Pairing
 from penchant.types import Needs, Objective, ObjectiveInputs, ObjectiveOutput
 
 
@@ -30,6 +33,7 @@ class IPO(Objective):
         beta: strength of the pull to the reference; the target margin is 1 / (2 beta).
         pairing: compare "all" ordered pairs of a group or only "best_worst".
         tie_credit: 0 leaves ties out, 0.5 credits a tied pair half in each direction.
+        divergence: what keeps the policy near its reference, as in `DPO`; its reward is divided by the length.
     """
 
     needs: ClassVar[Needs] = Needs(reference=True)
@@ -38,15 +42,13 @@ class IPO(Objective):
     beta: float = 5000.0
     pairing: Pairing = "all"
     tie_credit: float = 0.0
+    divergence: Divergence = field(default_factory=ReverseKL)
 
     def __call__(self, inputs: ObjectiveInputs) -> ObjectiveOutput:
-        ratio_BK = read.mean_log_ratio(inputs)
-        weight_BKK = pair_weights(
-            inputs.scores_BK, inputs.mask_BK, pairing=self.pairing, tie_credit=self.tie_credit, dtype=ratio_BK.dtype
-        )
-        margin_BKK = margins(ratio_BK, weight_BKK)
-        loss_BKK = (margin_BKK - 1 / (2 * self.beta)).square()
-        # Relative to a start at the reference, where it is 1.
-        factor_BKK = (1 - 2 * self.beta * margin_BKK).abs()
-        metrics = pair_metrics(inputs, self.beta * ratio_BK, factor_BKK=factor_BKK, weight_BKK=weight_BKK)
-        return ObjectiveOutput(loss_B=(weight_BKK * loss_BKK).sum((-1, -2)), metrics=metrics)
+        def loss(won: Tensor, lost: Tensor) -> Tensor:
+            return ((won - lost - 0.5) / self.beta).square()
+
+        reward_BK = self.beta * read.per_step(self.divergence(read.log_ratio(inputs)), inputs)
+        # Relative to a start at the reference: the slope in beta * margin is 1 / beta^2 there.
+        unit = 1 / self.beta**2
+        return pair_loss(inputs, reward_BK, loss, pairing=self.pairing, tie_credit=self.tie_credit, unit=unit)

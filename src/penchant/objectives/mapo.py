@@ -18,6 +18,8 @@ Where we differ from the code:
 
 1. x / (exp(x) - 1) is not a number at 0 and beyond 88, and one logit off at 5e-5; here phi goes through its logarithm.
 2. Groups of more than two candidates give the mean over all strictly ordered pairs; ties are left out.
+3. On text, of which the paper says nothing, the error is -2 times the *mean* token log-prob. That is ours: a mean keeps
+   m where phi still has a slope (a sum over hundreds of tokens leaves phi at 0), and makes length no reward.
 """
 
 from __future__ import annotations
@@ -79,7 +81,7 @@ class MaPO(Objective):
         tie_credit: 0 leaves ties out, 0.5 credits a tied pair half in each direction.
     """
 
-    needs: ClassVar[Needs] = Needs(density=frozenset({"bound"}))
+    needs: ClassVar[Needs] = Needs(density=frozenset({"bound", "exact"}))
     cite: ClassVar[tuple[str, ...]] = ("hong2024mapo",)
 
     beta: float = 0.1
@@ -105,7 +107,7 @@ class MaPO(Objective):
         return cls(beta=1 / beta, amplitude=beta, scale=1.0, power=1.0)
 
     def __call__(self, inputs: ObjectiveInputs) -> ObjectiveOutput:
-        error_BK = -2 * read.log_prob(inputs)
+        error_BK = -2 * read.log_prob(inputs, "mean")
         # phi^power - 1 in place of phi^power: the ones cancel in every margin, and small errors keep their digits.
         reward_BK = self.amplitude * torch.expm1(self.power * log_phi(self.scale * error_BK))
         weight_BKK = pair_weights(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from penchant.objectives import inputs as read
-from penchant.objectives.pairs import pair_weights
+from penchant.objectives.pairs import pair_weights, sides
 from penchant.types import ObjectiveInputs
 
 SATURATED = 0.01
@@ -29,29 +29,32 @@ def mean_where(value: Tensor, where: Tensor) -> Tensor:
 
 def pair_metrics(
     inputs: ObjectiveInputs,
-    reward_BK: Tensor,
+    reward: Tensor,
     *,
     factor_BKK: Tensor | None = None,
     weight_BKK: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Metrics of the best against the worst candidate; candidates that share the end are averaged."""
+    """Metrics of the best against the worst candidate; candidates that share the end are averaged.
+
+    `reward` is of every candidate [B, K], or of every candidate against every other [B, K, K].
+    """
     with torch.no_grad():
-        ends_BKK = pair_weights(inputs.scores_BK, inputs.mask_BK, pairing="best_worst", dtype=reward_BK.dtype)
+        ends_BKK = pair_weights(inputs.scores_BK, inputs.mask_BK, pairing="best_worst", dtype=reward.dtype)
         ordered_B = ends_BKK.sum((-1, -2)) > 0
 
-        def best(value_BK: Tensor) -> Tensor:
-            return mean_where((ends_BKK.sum(-1) * value_BK).sum(-1), ordered_B)
+        def best(value: Tensor) -> Tensor:
+            return mean_where((ends_BKK * sides(value, ends_BKK)[0]).sum((-1, -2)), ordered_B)
 
-        def worst(value_BK: Tensor) -> Tensor:
-            return mean_where((ends_BKK.sum(-2) * value_BK).sum(-1), ordered_B)
+        def worst(value: Tensor) -> Tensor:
+            return mean_where((ends_BKK * sides(value, ends_BKK)[1]).sum((-1, -2)), ordered_B)
 
-        margin_BKK = reward_BK[:, :, None] - reward_BK[:, None, :]
-        right_BKK = (margin_BKK.sign() + 1) / 2
+        won_BKK, lost_BKK = sides(reward, ends_BKK)
+        right_BKK = ((won_BKK - lost_BKK).sign() + 1) / 2
         logp_BK = read.log_prob(inputs)
         metrics = {
-            "rewards/chosen": best(reward_BK),
-            "rewards/rejected": worst(reward_BK),
-            "rewards/margins": best(reward_BK) - worst(reward_BK),
+            "rewards/chosen": best(reward),
+            "rewards/rejected": worst(reward),
+            "rewards/margins": best(reward) - worst(reward),
             "rewards/accuracies": mean_where((ends_BKK * right_BKK).sum((-1, -2)), ordered_B),
             "logps/chosen": best(logp_BK),
             "logps/rejected": worst(logp_BK),

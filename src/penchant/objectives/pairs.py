@@ -51,3 +51,15 @@ def pair_weights(
 def margins(value_BK: Tensor, weight_BKK: Tensor) -> Float[Tensor, "B K K"]:
     """value_i - value_j for the pairs that count, exactly zero (value and gradient) for all others."""
     return torch.where(weight_BKK > 0, value_BK[:, :, None] - value_BK[:, None, :], 0)
+
+
+def sides(
+    value: Float[Tensor, "B K"] | Float[Tensor, "B K K"], weight_BKK: Float[Tensor, "B K K"]
+) -> tuple[Float[Tensor, "B K K"], Float[Tensor, "B K K"]]:
+    """The values of the preferred and of the other candidate for the pairs that count, zeros for all others.
+
+    A `value` [B, K, K] is that of the first candidate against the second.
+    """
+    value_BKK = value if value.dim() == 3 else value[:, :, None].expand_as(weight_BKK)
+    counted_BKK = weight_BKK > 0
+    return torch.where(counted_BKK, value_BKK, 0), torch.where(counted_BKK, value_BKK.mT, 0)

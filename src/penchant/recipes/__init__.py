@@ -3,26 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from penchant.errors import RecipeError, nearest
 from penchant.recipe import Recipe
-from penchant.recipes import diffusion_dpo, flow_dpo, mapo, rankdpo, sft
+from penchant.recipes import diffusion_dpo, dto, flow_dpo, irepo, mapo, rankdpo, sft, text
 from penchant.recipes.bibliography import bibliography, keys
+from penchant.rollouts.spec import Iterations
 from penchant.synthesis.spec import Synthesis
+from penchant.thoughts import Construction
 
-__all__ = ["RECIPES", "SYNTHESES", "bibliography", "find", "find_synthesis", "keys"]
+__all__ = [
+    "CONSTRUCTIONS",
+    "ITERATIONS",
+    "RECIPES",
+    "SYNTHESES",
+    "bibliography",
+    "find",
+    "find_construction",
+    "find_iterations",
+    "find_synthesis",
+    "keys",
+]
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "diffusion-dpo": diffusion_dpo.embedded,
     "mapo": mapo.embedded,
     "rankdpo": rankdpo.rankdpo,
     "sft": sft.embedded,
+    "dpo": text.dpo,
+    "simpo": text.simpo,
+    "rankdpo-text": text.rankdpo,
+    "dto": dto.embedded,
     "sd15-diffusion-dpo": diffusion_dpo.sd15,
     "sdxl-diffusion-dpo": diffusion_dpo.sdxl,
     "sdxl-mapo": mapo.sdxl,
     "sdxl-rankdpo": rankdpo.sdxl,
     "sd3-flow-dpo": flow_dpo.sd3,
     "sd3-rankdpo": rankdpo.sd3,
+    "llm-dpo": text.zephyr,
+    "r1-distill-dto": dto.r1_distill,
 }
 
 # What `penchant synthesize` makes.
@@ -31,28 +51,55 @@ SYNTHESES: dict[str, Callable[[], Synthesis]] = {
     "sdxl-synpic": rankdpo.sdxl_synpic,
 }
 
+# What `penchant think` makes: feedback for DTO.
+CONSTRUCTIONS: dict[str, Callable[[], Construction]] = {
+    "thinker-thoughts": dto.thinker_thoughts,
+    "r1-distill-thoughts": dto.r1_thoughts,
+}
+
+# What `penchant iterate` runs.
+ITERATIONS: dict[str, Callable[[], Iterations]] = {
+    "irepo": irepo.embedded,
+    "llm-irepo": irepo.phi2,
+    "llm-irepo-mistral": irepo.mistral,
+}
+
+_VERBS: dict[str, dict[str, Callable[[], Any]]] = {
+    "align": RECIPES,
+    "synthesize": SYNTHESES,
+    "think": CONSTRUCTIONS,
+    "iterate": ITERATIONS,
+}
+
 
 def find(name: str) -> Recipe:
     """The recipe of that name.
 
     Raises:
-        RecipeError: there is none; the nearest name is given.
+        RecipeError: there is none; the nearest name is given, or the verb of one that is no recipe to align.
     """
-    if name in SYNTHESES:
-        raise RecipeError(f"'{name}' makes data.", field="recipe", remedy=f"penchant synthesize {name}")
-    if name not in RECIPES:
-        raise RecipeError(f"there is no recipe '{name}'.", field="recipe", remedy=nearest(name, list(RECIPES)))
-    return RECIPES[name]()
+    return _found(name, "align")
 
 
 def find_synthesis(name: str) -> Synthesis:
-    """The data set recipe of that name.
+    """The data set recipe of that name. Raises RecipeError as `find`."""
+    return _found(name, "synthesize")
 
-    Raises:
-        RecipeError: there is none; the nearest name is given.
-    """
-    if name in RECIPES:
-        raise RecipeError(f"'{name}' trains.", field="recipe", remedy=f"penchant align {name}")
-    if name not in SYNTHESES:
-        raise RecipeError(f"there is no data set '{name}'.", field="recipe", remedy=nearest(name, list(SYNTHESES)))
-    return SYNTHESES[name]()
+
+def find_construction(name: str) -> Construction:
+    """The construction of trajectories of that name. Raises RecipeError as `find`."""
+    return _found(name, "think")
+
+
+def find_iterations(name: str) -> Iterations:
+    """The rounds of that name. Raises RecipeError as `find`."""
+    return _found(name, "iterate")
+
+
+def _found(name: str, verb: str) -> Any:
+    if name in _VERBS[verb]:
+        return _VERBS[verb][name]()
+    for other, table in _VERBS.items():
+        if name in table:
+            raise RecipeError(f"'{name}' is not for {verb}.", field="recipe", remedy=f"penchant {other} {name}")
+    raise RecipeError(f"there is no recipe '{name}'.", field="recipe", remedy=nearest(name, list(_VERBS[verb])))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
+
 from penchant.recipe import Recipe
 
 REFERENCES = {
@@ -34,6 +37,40 @@ REFERENCES = {
     "ICLR 2025.",
     "doosterlinck2024apo": "D'Oosterlinck, Xu, Develder, Demeester, Singh, Potts, Kiela, Mehri. Anchored Preference "
     "Optimization and Contrastive Revisions. 2024. arXiv:2408.06266",
+    "le2024irepo": "Le, Han, Nguyen, Hong, Tran. iREPO: implicit Reward Pairwise Difference based Empirical Preference "
+    "Optimization. 2024. arXiv:2405.15230",
+    "meng2024simpo": "Meng, Xia, Chen. SimPO: Simple Preference Optimization with a Reference-Free Reward. NeurIPS "
+    "2024. arXiv:2405.14734",
+    "gupta2025alphapo": "Gupta, Tang et al. AlphaPO: Reward Shape Matters for LLM Alignment. ICML 2025. "
+    "arXiv:2501.03884",
+    "xu2024cpo": "Xu, Sharaf, Chen, Tan, Shen, Van Durme, Murray, Kim. Contrastive Preference Optimization: Pushing "
+    "the Boundaries of LLM Performance in Machine Translation. ICML 2024. arXiv:2401.08417",
+    "hong2024orpo": "Hong, Lee, Thorne. ORPO: Monolithic Preference Optimization without Reference Model. EMNLP 2024. "
+    "arXiv:2403.07691",
+    "jung2024bco": "Jung, Han, Nam, On. Binary Classifier Optimization for Large Language Model Alignment. 2024. "
+    "arXiv:2404.04656",
+    "chen2024nca": "Chen, He, Yuan, Cui, Su, Zhu. Noise Contrastive Alignment of Language Models with Explicit "
+    "Rewards. NeurIPS 2024. arXiv:2402.05369",
+    "ji2024exo": "Ji, Lu, Niu, Ke, Wang, Zhu, Tang, Huang. Towards Efficient Exact Optimization of Language Model "
+    "Alignment. ICML 2024. arXiv:2402.00856",
+    "wu2024sppo": "Wu, Sun, Yuan, Ji, Yang, Gu. Self-Play Preference Optimization for Language Model Alignment. 2024. "
+    "arXiv:2405.00675",
+    "melnyk2024aot": "Melnyk, Mroueh, Belgodere, Rigotti, Nitsure, Yurochkin, Greenewald, Navratil, Ross. "
+    "Distributional Preference Alignment of LLMs via Optimal Transport. NeurIPS 2024. arXiv:2406.05882",
+    "lu2024discopop": "Lu, Holt, Fanconi, Chan, Foerster, van der Schaar, Lange. Discovering Preference Optimization "
+    "Algorithms with and for Large Language Models. NeurIPS 2024. arXiv:2406.08414",
+    "wang2024fdpo": "Wang, Jiang, Yang, Liu, Chen. Beyond Reverse KL: Generalizing Direct Preference Optimization with "
+    "Diverse Divergence Constraints. ICLR 2024. arXiv:2309.16240",
+    "lambert2024tulu3": "Lambert et al. Tulu 3: Pushing Frontiers in Open Language Model Post-Training. 2024. "
+    "arXiv:2411.15124",
+    "liu2024lddpo": "Liu, Bai, Han, Weng, Xu, Cao, Wang, Cai. Length Desensitization in Direct Preference "
+    "Optimization. 2024. arXiv:2409.06411",
+    "zhou2024wpo": "Zhou, Agrawal, Zhang, Indurthi, Zhao, Song, Xu, Zhu. WPO: Enhancing RLHF with Weighted Preference "
+    "Optimization. EMNLP 2024. arXiv:2406.11827",
+    "saeidi2024tpo": "Saeidi, Verma, RRV, Rastogi, Baral. Triple Preference Optimization: Achieving Better Alignment "
+    "using a Single Step Optimization. 2024. arXiv:2405.16681",
+    "wang2024mpo": "Wang et al. Enhancing the Reasoning Ability of Multimodal Large Language Models via Mixed "
+    "Preference Optimization. 2024. arXiv:2411.10442",
     "ho2020ddpm": "Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. NeurIPS 2020. arXiv:2006.11239",
     "lipman2023flow": "Lipman, Chen, Ben-Hamu, Nickel, Le. Flow Matching for Generative Modeling. ICLR 2023. "
     "arXiv:2210.02747",
@@ -41,14 +78,28 @@ REFERENCES = {
     "Models. ICLR 2022. arXiv:2106.09685",
 }
 
+# What an objective's paper is on one likelihood only.
+_ONLY_ON = {"wallace2024diffusiondpo": "Diffusion", "liu2025videoalign": "FlowMatching"}
 _OF_LIKELIHOOD = {"Diffusion": ("ho2020ddpm",), "FlowMatching": ("lipman2023flow",)}
 
 
 def keys(recipe: Recipe) -> tuple[str, ...]:
     """The reference keys of exactly what a recipe runs."""
     adapter = ("hu2022lora",) if recipe.policy.lora else ()
-    likelihood = _OF_LIKELIHOOD.get(type(recipe.likelihood).__name__, ())
-    return tuple(dict.fromkeys((*recipe.objective.cite, *likelihood, *adapter)))
+    name = type(recipe.likelihood).__name__
+    objective = (key for key in _cited(recipe.objective) if _ONLY_ON.get(key, name) == name)
+    return tuple(dict.fromkeys((*objective, *_OF_LIKELIHOOD.get(name, ()), *adapter)))
+
+
+def _cited(part: object) -> Iterator[str]:
+    """The keys of a part and of all that it is made of: an objective, its divergence, the members of a mixture."""
+    yield from getattr(part, "cite", ())
+    if isinstance(part, tuple):
+        for member in part:
+            yield from _cited(member)
+    elif dataclasses.is_dataclass(part):
+        for field in dataclasses.fields(part):
+            yield from _cited(getattr(part, field.name))
 
 
 def bibliography(recipe: Recipe) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Protocol, Self
 
+from torch.nn import Parameter
+
 from penchant.types import CandidateBatch, Draw, Likelihood, LogProbs
 
 
@@ -13,6 +15,9 @@ class Referable(Protocol):
 
     bare: Any
     has_adapters: bool
+
+    def trainable_parameters(self) -> list[Parameter]:
+        """The weights that train."""
 
     def frozen_copy(self) -> Self:
         """The model as it stands, with a trainable part of its own that never trains."""

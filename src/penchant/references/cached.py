@@ -7,7 +7,8 @@ learning rate or objective, in any batch layout. A row's key is a hash of
     the row's timesteps, the head of its noise, and whether its caption is dropped.
 
 The last line makes the key safe where candidates of a group draw for themselves. A sample id must name what was
-encoded: a mirrored picture needs an id of its own.
+encoded: a mirrored picture needs an id of its own. An exact density draws nothing: its row is one value a token, and
+the tokens of prompt and completion stand in the key in place of a draw.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -65,27 +66,29 @@ class Cached(ReferenceModel):
     ) -> LogProbs:
         if keep_output:
             return self.inner.log_prob(likelihood, policy, batch, draw, keep_output=True)
-        if draw.time_BKT is None:
+        if draw.time_BKT is None and likelihood.density != "exact":
             raise RecipeError(
-                f"{type(likelihood).__name__} draws no timesteps, and only drawn log-probs are cached.",
+                f"{type(likelihood).__name__} draws no timesteps, and only what is drawn or exact is cached.",
                 field="reference.cache",
                 remedy="leave the cache off.",
             )
-        steps = draw.time_BKT.shape[2]
+        shape = _shape(batch, draw)
         wanted = batch.mask_BK.cpu()
         keys = self._keys(likelihood, policy, batch, draw)
-        step_BKT = torch.zeros(*batch.shape, steps)
+        step_BKT = torch.zeros(*batch.shape, shape.width)
         missing = wanted.clone()
         for b, k in wanted.nonzero().tolist():
-            row = self._read(keys[b][k], steps)
+            length = shape.lengths[b][k]
+            row = self._read(keys[b][k], length)
             if row is not None:
-                step_BKT[b, k], missing[b, k] = row, False
+                step_BKT[b, k, :length], missing[b, k] = row, False
         if missing.any():
             self._fill(step_BKT, missing, keys, likelihood, policy, batch, draw)
         self.misses += int(missing.sum())
         self.hits += int(wanted.sum() - missing.sum())
         device = batch.mask_BK.device
-        mask_BKT = batch.mask_BK[..., None].expand(*batch.shape, steps)
+        length_BK = torch.tensor(shape.lengths, device=device)
+        mask_BKT = torch.arange(shape.width, device=device) < torch.where(batch.mask_BK, length_BK, 0)[..., None]
         return LogProbs(step_BKT=step_BKT.to(device), mask_BKT=mask_BKT, density=likelihood.density)
 
     def fingerprint(self, policy: Any) -> str:
@@ -108,13 +111,14 @@ class Cached(ReferenceModel):
         groups = missing.any(1).nonzero().flatten().tolist()
         live = self.inner.log_prob(likelihood, policy, _groups(batch, groups), _drawn(draw, groups))
         assert live.step_BKT.dtype == torch.float32, "log-probs are reduced in float32"
-        found = live.step_BKT.cpu()
+        found, lengths = live.step_BKT.cpu(), _shape(batch, draw).lengths
         rows = []
         for position, b in enumerate(groups):
             for k in missing[b].nonzero().flatten().tolist():
-                step_BKT[b, k] = found[position, k]
-                if bool(found[position, k].isfinite().all()):
-                    rows.append((keys[b][k], found[position, k].contiguous().numpy().tobytes()))
+                row = found[position, k, : lengths[b][k]]
+                step_BKT[b, k, : lengths[b][k]] = row
+                if bool(row.isfinite().all()):
+                    rows.append((keys[b][k], row.contiguous().numpy().tobytes()))
         with self._database:
             self._database.execute("BEGIN")
             self._database.executemany("INSERT OR REPLACE INTO reference VALUES (?, ?)", rows)
@@ -132,9 +136,8 @@ class Cached(ReferenceModel):
         return None
 
     def _keys(self, likelihood: Likelihood, policy: Any, batch: CandidateBatch, draw: Draw) -> list[list[bytes]]:
-        assert draw.time_BKT is not None
         shared = (_FORMAT, self.inner.fingerprint(policy), repr(likelihood))
-        time_BKT = draw.time_BKT.cpu().double()
+        time_BKT = None if draw.time_BKT is None else draw.time_BKT.cpu().double()
         noise = None if draw.noise_BKT is None else draw.noise_BKT.flatten(3)[..., :_NOISE_HEAD].cpu().float()
         dropped_B = None if draw.dropped_B is None else draw.dropped_B.tolist()
         count, candidates = batch.shape
@@ -144,11 +147,34 @@ class Cached(ReferenceModel):
             row = []
             for k in range(candidates):
                 digest = hashlib.blake2b(_joined((*group, batch.sample_ids[b][k])), digest_size=20)
-                digest.update(time_BKT[b, k].contiguous().numpy().tobytes())
+                said = _tokens(batch, b, k) if time_BKT is None else time_BKT[b, k]
+                digest.update(said.contiguous().numpy().tobytes())
                 digest.update(b"" if noise is None else noise[b, k].contiguous().numpy().tobytes())
                 row.append(digest.digest())
             keys.append(row)
         return keys
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """How many values each row has, and the width that holds them all."""
+
+    lengths: list[list[int]]
+    width: int
+
+
+def _shape(batch: CandidateBatch, draw: Draw) -> _Shape:
+    if draw.time_BKT is not None:
+        steps = draw.time_BKT.shape[2]
+        return _Shape([[steps] * batch.shape[1]] * batch.shape[0], steps)
+    return _Shape(batch.candidates["length"].tolist(), batch.candidates["tokens"].shape[-1])
+
+
+def _tokens(batch: CandidateBatch, b: int, k: int) -> Tensor:
+    """Lengths and tokens of a prompt and its candidate: the padding of a batch names nothing."""
+    prompt, length = batch.condition["prompt_length"][b].cpu(), batch.candidates["length"][b, k].cpu()
+    asked, answered = batch.condition["prompt"][b, :prompt].cpu(), batch.candidates["tokens"][b, k, :length].cpu()
+    return torch.cat([torch.stack([prompt, length]), asked, answered])
 
 
 def _joined(parts: Sequence[object]) -> bytes:

@@ -10,8 +10,9 @@ from penchant.references.adapter_off import AdapterOff
 from penchant.references.base import Referable, ReferenceModel
 from penchant.references.cached import Cached
 from penchant.references.frozen import Frozen
+from penchant.references.start import Start
 
-KINDS = ("auto", "adapter_off", "frozen")
+KINDS = ("auto", "adapter_off", "frozen", "start")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +20,13 @@ class Reference:
     """How the frozen reference is held.
 
     Attributes:
-        kind: "adapter_off" switches a LoRA policy's adapter off; "frozen" copies the denoiser; "auto" takes the first
-            where there is an adapter and the second where there is none.
+        kind: "adapter_off" switches a LoRA policy's adapter off; "frozen" copies the model; "auto" takes the first
+            where there is an adapter and the second where there is none. "start" is the policy as the run began,
+            adapter and all: the last iterate, when the run continues another.
         cache: SQLite file that keeps log-probs between runs; None for none.
     """
 
-    kind: Literal["auto", "adapter_off", "frozen"] = "auto"
+    kind: Literal["auto", "adapter_off", "frozen", "start"] = "auto"
     cache: str | None = None
 
     def __post_init__(self) -> None:
@@ -45,6 +47,10 @@ class Reference:
                 field="reference.kind",
                 remedy="use kind='frozen', or give the policy a LoRA rank.",
             )
+        if self.kind == "start":
+            return self._kept(Start(policy))
         off = policy.has_adapters and self.kind != "frozen"
-        inner: ReferenceModel = AdapterOff() if off else Frozen(policy)
+        return self._kept(AdapterOff() if off else Frozen(policy))
+
+    def _kept(self, inner: ReferenceModel) -> ReferenceModel:
         return inner if self.cache is None else Cached(inner, self.cache)

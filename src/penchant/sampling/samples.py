@@ -1,4 +1,4 @@
-"""Pictures of a model at fixed seeds, kept by content: a base is sampled once for a whole sweep."""
+"""Samples of a model at fixed seeds, kept by content: a base is sampled once for a whole sweep."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from penchant.errors import MediaError
+from penchant.feedback.groups import Prompt
+from penchant.sampling.samplers import Sampler
 
 
 class SampleCache:
-    """Samples under `folder`, keyed by (model weights, sampler, prompt, seed, steps, guidance)."""
+    """Samples of any modality under `folder`, keyed by (what the sampler depends on, prompt, seed)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -20,36 +22,39 @@ class SampleCache:
 
     def sample(
         self,
-        model: Any,
-        prompts: Sequence[str],
+        sampler: Sampler,
+        prompts: Sequence[Prompt],
         seeds: Sequence[int],
         *,
-        steps: int,
-        guidance: float,
-        batch_size: int = 16,
         progress: Callable[[int, int], None] | None = None,
-    ) -> list[Image.Image]:
-        """One picture a (prompt, seed); only what is missing is sampled, batch by batch, so a stop loses one batch."""
-        name = f"{model.fingerprint()}-{model.encoder_fingerprint()}-{model.sampler()}-{steps}-{guidance}"
-        files = [self._file(name, p, s) for p, s in zip(prompts, seeds, strict=True)]
+    ) -> list[Any]:
+        """One sample a (prompt, seed); only what is missing is drawn, batch by batch, so a stop loses one batch.
+
+        Raises:
+            MediaError: a kept file is damaged.
+        """
+        name = sampler.name()
+        pairs = zip(prompts, seeds, strict=True)
+        files = [self._file(name, sampler.key(prompt), seed, sampler.codec.suffix) for prompt, seed in pairs]
         todo = [i for i, file in enumerate(files) if not file.exists()]
-        for start in range(0, len(todo), batch_size):
-            rows = todo[start : start + batch_size]
-            images = model.generate(
-                [prompts[i] for i in rows],
-                seeds=[seeds[i] for i in rows],
-                steps=steps,
-                guidance=guidance,
-                batch_size=batch_size,
-            )
-            for i, image in zip(rows, images, strict=True):
+        for start in range(0, len(todo), sampler.batch_size):
+            rows = todo[start : start + sampler.batch_size]
+            drawn = sampler.draw([prompts[i] for i in rows], [seeds[i] for i in rows])
+            for i, sample in zip(rows, drawn, strict=True):
+                # Processes may share the folder.
                 partial = files[i].with_suffix(f".{os.getpid()}.partial")
-                image.save(partial, "PNG")
+                partial.write_bytes(sampler.codec.encode(sample))
                 partial.replace(files[i])
             if progress is not None:
                 progress(start + len(rows), len(todo))
-        return [Image.open(file).convert("RGB") for file in files]
+        return [self._read(sampler, file) for file in files]
 
-    def _file(self, name: str, prompt: str, seed: int) -> Path:
+    def _read(self, sampler: Sampler, file: Path) -> Any:
+        try:
+            return sampler.codec.decode(file.read_bytes())
+        except MediaError as error:
+            raise MediaError(error.problem, file=file, remedy="delete it; it is then sampled again.") from error
+
+    def _file(self, name: str, prompt: str, seed: int, suffix: str) -> Path:
         key = hashlib.blake2b(f"{name}\x1f{prompt}\x1f{seed}".encode(), digest_size=16).hexdigest()
-        return self.folder / f"{key}.png"
+        return self.folder / f"{key}{suffix}"

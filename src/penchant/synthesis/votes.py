@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Float
 
 from penchant.errors import RecipeError, nearest
+from penchant.feedback.rankings import log_strengths, win_probability
 
 Aggregation = Literal["strict-votes", "half-credit", "bradley-terry", "mean-z"]
 
@@ -81,21 +82,11 @@ def _share(wins_KK2: np.ndarray, *, tie: float) -> np.ndarray:
 
 
 def _bradley_terry(wins_KK2: np.ndarray) -> np.ndarray:
-    """Every pair also counts as tied once, or a candidate that never lost would be infinitely strong."""
-    from evalica import Winner, bradley_terry
-
+    """With the default prior every pair also counts as tied once, or who never lost would be infinitely strong."""
     K = len(wins_KK2)
-    asked_K = _share(wins_KK2, tie=0.5)
-    rows = [(i, j, Winner.X, wins_KK2[i, j, 0]) for i in range(K) for j in range(K) if wins_KK2[i, j, 0]]
-    rows += [(i, j, Winner.Draw, wins_KK2[i, j, 1] + 1) for i, j in pairs(K)]
-    first, second, winner, weight = zip(*rows, strict=True)
-    found = bradley_terry(
-        [str(i) for i in first], [str(j) for j in second], list(winner), weights=list(weight), limit=10_000
-    ).scores
-    strength_K = np.array([found[str(k)] for k in range(K)])
-    beats_KK = strength_K[:, None] / (strength_K[:, None] + strength_K[None, :])
-    mean_K = (beats_KK.sum(1) - 0.5) / (K - 1)
-    return np.where(np.isnan(asked_K), np.nan, mean_K)
+    won_KK = wins_KK2[..., 0] + 0.5 * wins_KK2[..., 1] * (1 - np.eye(K))
+    mean_K = (win_probability(log_strengths(won_KK)).sum(1) - 0.5) / (K - 1)
+    return np.where(np.isnan(_share(wins_KK2, tie=0.5)), np.nan, mean_K)
 
 
 def _mean_z(scores: Sequence[np.ndarray]) -> list[np.ndarray]:

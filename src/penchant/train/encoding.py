@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from penchant.errors import RecipeError
-from penchant.feedback.groups import Candidate
+from penchant.feedback.groups import Candidate, Prompt
 from penchant.feedback.views import ScoredGroup
 from penchant.likelihoods.randomness import generator
 from penchant.types import CandidateBatch
@@ -83,7 +83,7 @@ class Encoder:
             for flip in [self.flipped(g)]
             for c in g.group.candidates
         }
-        prompts = {self._prompt_key(g.group.prompt): g.group.prompt for g in groups}
+        prompts = {self._prompt_key(asked): asked for g in groups for asked in [g.group.asked()]}
         todo_candidates = [key for key in wanted if self.cache.get(key) is None]
         todo_prompts = [key for key in prompts if self.cache.get(key) is None]
         total, done = len(todo_candidates) + len(todo_prompts), 0
@@ -101,7 +101,7 @@ class Encoder:
         """The groups, padded to the largest K among them."""
         width = max(len(g.scores) for g in groups)
         rows = [self._candidates(g, width) for g in groups]
-        prompts = [self._cached(self._prompt_key(g.group.prompt)) for g in groups]
+        prompts = [self._cached(self._prompt_key(g.group.asked())) for g in groups]
         scores = torch.zeros(len(groups), width)
         mask = torch.zeros(len(groups), width, dtype=torch.bool)
         for b, g in enumerate(groups):
@@ -137,15 +137,15 @@ class Encoder:
     def _candidate_key(self, candidate: Candidate, flip: bool) -> str:
         return _key("candidate", self.name, candidate.id, flip, self.seed)
 
-    def _prompt_key(self, prompt: str) -> str:
-        return _key("prompt", self.name, prompt)
+    def _prompt_key(self, prompt: Prompt) -> str:
+        return _key("prompt", self.name, prompt.text, *map(sorted, (m.items() for m in prompt.messages)))
 
     def _encode_candidates(self, items: Sequence[tuple[Candidate, bool]]) -> list[Tensors]:
         candidates, flips = [c for c, _ in items], [flip for _, flip in items]
         return list(self.model.encode_candidates(candidates, flips=flips, seed=self.seed))
 
-    def _encode_prompts(self, prompts: Sequence[str]) -> list[Tensors]:
-        return _rows(self.model.encode_prompts(prompts), len(prompts))
+    def _encode_prompts(self, prompts: Sequence[Prompt]) -> list[Tensors]:
+        return list(self.model.encode_asked(prompts))
 
 
 def _stack(tensors: Sequence[Tensor]) -> Tensor:
@@ -155,7 +155,3 @@ def _stack(tensors: Sequence[Tensor]) -> Tensor:
     for row, tensor in zip(out, tensors, strict=True):
         row[tuple(slice(size) for size in tensor.shape)] = tensor
     return out
-
-
-def _rows(tensors: Tensors, count: int) -> list[Tensors]:
-    return [{name: value[i].cpu() for name, value in tensors.items()} for i in range(count)]

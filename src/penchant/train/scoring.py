@@ -90,7 +90,8 @@ class Scorer:
         )
 
     def _at_once(self, batch: CandidateBatch, draw: Draw, share: float) -> ObjectiveOutput:
-        policy = self._log_prob(batch, draw, keep_output=self.recipe.objective.needs.divergence)
+        needs = self.recipe.objective.needs
+        policy = self._log_prob(batch, draw, keep_output=needs.divergence or needs.collision)
         output = self.recipe.objective(self.inputs(batch, draw, policy))
         self.accelerator.backward(output.loss * share)
         return output
@@ -99,8 +100,9 @@ class Scorer:
         """The same gradient from one candidate at a time: first all log-probs without gradient, then the loss's
         derivative with respect to each, then a backward pass a candidate with that derivative as its weight."""
         columns = _columns(batch, draw)
+        collision = self.recipe.objective.needs.collision
         with torch.no_grad():
-            whole = _joined([self._log_prob(*column) for column in columns])
+            whole = _joined([self._log_prob(*column, keep_output=collision) for column in columns])
         step_BKT = whole.step_BKT.requires_grad_()
         output = self.recipe.objective(self.inputs(batch, draw, whole))
         (slope_BKT,) = torch.autograd.grad(output.loss, step_BKT)
@@ -120,8 +122,10 @@ def _columns(batch: CandidateBatch, draw: Draw) -> list[tuple[CandidateBatch, Dr
 
 
 def _joined(parts: Sequence[LogProbs]) -> LogProbs:
+    collisions = [part.collision_BKT for part in parts if part.collision_BKT is not None]
     return replace(
         parts[0],
+        collision_BKT=torch.cat(collisions, 1) if collisions else None,
         step_BKT=torch.cat([part.step_BKT for part in parts], 1),
         mask_BKT=torch.cat([part.mask_BKT for part in parts], 1),
     )

@@ -19,7 +19,7 @@ def build(name: str, out: Path, *, device: str = "cpu", threads: int | None = No
     """
     import torch
 
-    makers = {"emoji": emoji}
+    makers = {"emoji": emoji, "thinker": thinker, "openers": openers}
     if name not in makers:
         raise RecipeError(f"there is no '{name}' to build.", field="name", remedy=nearest(name, list(makers)))
     if threads is not None:
@@ -61,6 +61,75 @@ def emoji(out: Path, device: str) -> None:
     made["cpu_seconds"] = time.process_time() - started
     with (out / "made.jsonl").open("a") as stream:
         stream.write(json.dumps(made) + "\n")
+
+
+def thinker(out: Path, device: str) -> None:
+    """The small reasoning model, a transformers folder, and its measured quality."""
+    from penchant.models import load
+    from penchant.zoo.thinker import measure, training
+
+    if (out / "made.jsonl").exists():
+        return
+    made: dict[str, object] = {}
+    out.mkdir(parents=True, exist_ok=True)
+    _chains(out)
+    if not (out / "model.safetensors").exists():
+        made["training"] = training.train(out, training.Budget(), device)
+    made["measured"] = measure.measure(load(str(out)).to(device))
+    if not (out / "thoughts.parquet").exists():
+        made["thoughts"] = _thoughts(out)
+    with (out / "made.jsonl").open("a") as stream:
+        stream.write(json.dumps(made) + "\n")
+
+
+def _thoughts(out: Path) -> int:
+    """Pairs of the thinker's traces and their better versions, by the recipe `thinker-thoughts`."""
+    from dataclasses import replace
+
+    from penchant.feedback import export_groups
+    from penchant.models.spec import Policy
+    from penchant.recipes.dto import thinker_thoughts
+    from penchant.thoughts import construct
+
+    recipe = replace(
+        thinker_thoughts(),
+        policy=Policy(path=str(out)),
+        problems=str(out / "problems.jsonl"),
+        out=str(out / "construction"),
+    )
+    groups = construct(recipe).groups
+    export_groups(groups, out / "thoughts.parquet")
+    return len(groups)
+
+
+def _chains(out: Path) -> None:
+    """Chains to learn from and held-out ones, up to six terms, and the answers of both."""
+    from penchant.zoo.thinker.problems import problems
+
+    training, held_out = problems(200, (3, 6), 11, split="train"), problems(160, (3, 6), 13)
+    lines = [json.dumps({"prompt": p.prompt, "answer": p.answer}) for p in (*training, *held_out)]
+    (out / "problems.jsonl").write_text("\n".join(lines[: len(training)]) + "\n")
+    (out / "answers.jsonl").write_text("\n".join(lines) + "\n")
+    (out / "held_out.txt").write_text("\n".join(p.prompt for p in held_out) + "\n")
+
+
+def openers(out: Path, device: str) -> None:
+    """Beginnings of stories, and ranked continuations of SmolLM2."""
+    from penchant.judges import load as load_judge
+    from penchant.models import load as load_model
+    from penchant.zoo.openers import feedback, prompts
+
+    out.mkdir(parents=True, exist_ok=True)
+    training, held_out = prompts.openers()
+    (out / "prompts.txt").write_text("\n".join(training) + "\n")
+    (out / "held_out.txt").write_text("\n".join(held_out) + "\n")
+    if not (out / "ranked.parquet").exists():
+        started = time.process_time()
+        model = load_model("zoo:smollm2", chat="plain").to(device)
+        groups = feedback.ranked(model, load_judge("vader"), training[:120], out / "ranked.parquet")
+        made = {"ranked": groups, "cpu_seconds": time.process_time() - started}
+        with (out / "made.jsonl").open("a") as stream:
+            stream.write(json.dumps(made) + "\n")
 
 
 def _sheet(model: Any, captions: Sequence[str], path: Path) -> None:

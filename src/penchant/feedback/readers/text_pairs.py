@@ -1,8 +1,11 @@
 """Text preferences as TRL writes them: {prompt, chosen, rejected}, {chosen, rejected} and {prompt, completion, label}.
 
-Each side is a string or a list of {role, content} messages. Without a prompt column the prompt is what both sides begin
-with. Difference from TRL: a string prefix is cut at a word boundary (never inside a word), and transcripts with
-`Assistant:` turns (HH-RLHF) are cut after the last such turn both sides share.
+Each side is a string or a list of {role, content} messages, a content a string or a list of text parts. Without a
+prompt column the prompt is what both sides begin with. Differences from TRL:
+
+1. A string prefix is cut at a word boundary, never inside a word.
+2. A string prompt beside conversational sides is the user's message.
+3. Rows that offer tools, or show an image in a message, are refused: what was asked could not be kept.
 """
 
 from __future__ import annotations
@@ -14,7 +17,6 @@ from penchant.feedback.readers.cells import MAX_TEXT, clean_text, drawn_pair, re
 from penchant.feedback.readers.layout import Layout, Row
 
 Messages = list[dict[str, Any]]
-_TURN = "\n\nAssistant:"
 
 
 def _side(row: Row, field: str) -> str | Messages:
@@ -27,8 +29,24 @@ def _side(row: Row, field: str) -> str | Messages:
     for message in value:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise row.error("a message has no role.", field, "write messages as {role, content}.")
-        clean_text(row, message.get("content"), field, name="a message")
-    return [{"role": m["role"], "content": m["content"].replace("\x00", "")} for m in value]
+    return [{"role": m["role"], "content": _content(row, m.get("content"), field)} for m in value]
+
+
+def _content(row: Row, content: Any, field: str) -> str:
+    """The text of a message; a list of text parts is joined as chat templates join it."""
+    if isinstance(content, list) and content:
+        if not all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
+            raise row.error("a message has a part that is no text.", field, "use feedback about text alone.")
+        row.repairs.append("text parts of a message joined")
+        content = "".join(part["text"] for part in content)
+    return clean_text(row, content, field, name="a message")
+
+
+def _refuse_tools(row: Row) -> None:
+    if row.values.get("tools"):
+        raise row.error(
+            "the row offers tools to the model.", "tools", "write them into a system message, or remove them."
+        )
 
 
 def render(messages: Messages) -> str:
@@ -48,8 +66,6 @@ def _common_text(chosen: str, rejected: str) -> int:
     """Length of the prompt both texts begin with; the space before the first new word goes to the completion."""
     pairs = enumerate(zip(chosen, rejected, strict=False))
     shared = chosen[: next((k for k, (a, b) in pairs if a != b), min(len(chosen), len(rejected)))]
-    if _TURN in shared:
-        return shared.rindex(_TURN) + len(_TURN)
     spaces = [k for k, char in enumerate(shared) if char.isspace()]
     return spaces[-1] if spaces else 0
 
@@ -72,16 +88,23 @@ def _implicit(row: Row) -> tuple[str | Messages, str | Messages, str | Messages]
 
 
 def _explicit(row: Row) -> tuple[str | Messages, str | Messages, str | Messages]:
-    prompt, chosen, rejected = _side(row, "prompt"), _side(row, "chosen"), _side(row, "rejected")
+    chosen, rejected = _side(row, "chosen"), _side(row, "rejected")
+    prompt = _conversational(_side(row, "prompt"), chosen, rejected)
     return prompt, _without(prompt, chosen), _without(prompt, rejected)
+
+
+def _conversational(prompt: str | Messages, *sides: str | Messages) -> str | Messages:
+    """A text prompt as a message, if any side is a conversation."""
+    if isinstance(prompt, str) and any(isinstance(side, list) for side in sides):
+        return [{"role": "user", "content": prompt}]
+    return prompt
 
 
 def _without(prompt: str | Messages, side: str | Messages) -> str | Messages:
     """A conversational side that repeats the prompt's messages, without them."""
-    if not isinstance(side, list):
-        return side
-    opening = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
-    return side[len(opening) :] if side[: len(opening)] == opening and len(side) > len(opening) else side
+    if isinstance(side, list) and isinstance(prompt, list) and len(side) > len(prompt):
+        return side[len(prompt) :] if side[: len(prompt)] == prompt else side
+    return side
 
 
 def _candidate(row: Row, side: str | Messages, field: str) -> Candidate:
@@ -92,17 +115,24 @@ def _candidate(row: Row, side: str | Messages, field: str) -> Candidate:
     return Candidate(text=render(side), settings={"messages": plain(whole)} if whole else {})
 
 
-def _asked(prompt: str | Messages) -> tuple[str, dict[str, Any]]:
+def asked(prompt: str | Messages) -> tuple[str, dict[str, Any]]:
+    """A group's prompt as text, and its `extra`: the messages of a conversation."""
     return (prompt, {}) if isinstance(prompt, str) else (render(prompt), {"messages": plain(prompt)})
 
 
-def _preference(row: Row, layout: str) -> Group:
+def sides_of(row: Row) -> tuple[str, dict[str, Any], Candidate, Candidate]:
+    """Prompt, `extra`, chosen and rejected candidate of a row with or without a prompt column."""
+    _refuse_tools(row)
     prompt, chosen, rejected = _explicit(row) if "prompt" in row.values else _implicit(row)
     winner, loser = _candidate(row, chosen, "chosen"), _candidate(row, rejected, "rejected")
     refuse_same(row, (winner, loser), "rejected")
-    asked, extra = _asked(prompt)
+    return *asked(prompt), winner, loser
+
+
+def _preference(row: Row, layout: str) -> Group:
+    prompt, extra, winner, loser = sides_of(row)
     group = Group(
-        prompt=asked,
+        prompt=prompt,
         candidates=(winner, loser),
         judgements=(winner_first(),),
         split=row.split,
@@ -113,6 +143,7 @@ def _preference(row: Row, layout: str) -> Group:
 
 
 def _unpaired(row: Row) -> Group:
+    _refuse_tools(row)
     label = row.values.get("label")
     if label is None:
         raise row.error("the label is missing.", "label", "fill it in, or remove the row.")
@@ -120,11 +151,12 @@ def _unpaired(row: Row) -> Group:
         if label not in (0, 1) or isinstance(label, str):
             raise row.error("the label is not true or false.", "label", "store it as a boolean.")
         row.repairs.append("number read as true or false")
-    prompt, completion = _side(row, "prompt"), _side(row, "completion")
-    asked, extra = _asked(prompt)
+    completion = _side(row, "completion")
+    given = _conversational(_side(row, "prompt"), completion)
+    prompt, extra = asked(given)
     return Group(
-        prompt=asked,
-        candidates=(_candidate(row, _without(prompt, completion), "completion"),),
+        prompt=prompt,
+        candidates=(_candidate(row, _without(given, completion), "completion"),),
         judgements=(Judgement(kind="binary", values=(float(label),)),),
         split=row.split,
         provenance=row.provenance("trl-unpaired"),
@@ -133,23 +165,27 @@ def _unpaired(row: Row) -> Group:
 
 
 # Layouts of other modalities share these column names; reading them as text would lose what the question was about.
-_OTHER_MODALITIES = frozenset({"image", "images", "videos", "audio", "BUFFER", "question", "strategy"})
+OTHER_MODALITIES = frozenset({"image", "images", "image_path", "videos", "audio", "BUFFER", "strategy"})
 
 PREFERENCE = Layout(
     name="trl-preference",
     required=frozenset({"prompt", "chosen", "rejected"}),
-    absent=_OTHER_MODALITIES,
+    optional=frozenset({"tools"}),
+    absent=OTHER_MODALITIES,
     to_group=lambda row: _preference(row, "trl-preference"),
 )
 IMPLICIT = Layout(
     name="trl-implicit-prompt",
     required=frozenset({"chosen", "rejected"}),
-    absent=_OTHER_MODALITIES | {"prompt"},
+    optional=frozenset({"tools"}),
+    # A question that stands in a column of its own is no part of what both sides begin with.
+    absent=OTHER_MODALITIES | {"prompt", "question"},
     to_group=lambda row: _preference(row, "trl-implicit-prompt"),
 )
 UNPAIRED = Layout(
     name="trl-unpaired",
     required=frozenset({"prompt", "completion", "label"}),
-    absent=_OTHER_MODALITIES,
+    optional=frozenset({"tools"}),
+    absent=OTHER_MODALITIES,
     to_group=_unpaired,
 )

@@ -1,0 +1,115 @@
+"""Samplers: a model with its settings, ready to draw. What is drawn, and how it is kept, is theirs to know.
+
+Models of different modalities are asked in different words (steps and guidance, or how tokens are drawn); behind a
+sampler they all answer to (prompt, seed). A further modality is one more sampler here with its codec.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, final
+
+from penchant.feedback.groups import Prompt
+from penchant.models.completion import Completion, Decoding, TextGenerator
+from penchant.sampling.codecs import Codec, PictureCodec, TextCodec
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from penchant.recipe import Evaluation
+
+Modality = Literal["picture", "text"]
+
+
+class Sampler(Protocol):
+    """Draws one sample a (prompt, seed).
+
+    Attributes:
+        modality: what it draws.
+        codec: how its samples are kept.
+        batch_size: samples drawn, and kept, at a time.
+    """
+
+    modality: ClassVar[Modality]
+    codec: ClassVar[Codec]
+
+    @property
+    def batch_size(self) -> int:
+        """Samples drawn, and kept, at a time."""
+
+    def name(self) -> str:
+        """Everything but prompt and seed that a sample depends on: weights, encoders, sampler, settings."""
+
+    def key(self, prompt: Prompt) -> str:
+        """Everything of a prompt that a sample depends on."""
+
+    def draw(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Any]:
+        """One sample a (prompt, seed), in their order."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PictureSampler:
+    """Pictures of an `ImageModel`."""
+
+    modality: ClassVar[Modality] = "picture"
+    codec: ClassVar[Codec] = PictureCodec()
+
+    model: Any
+    steps: int
+    guidance: float
+    batch_size: int = 16
+
+    def name(self) -> str:
+        """Weights, encoders, scheduler, steps and guidance."""
+        model = self.model
+        return f"{model.fingerprint()}-{model.encoder_fingerprint()}-{model.sampler()}-{self.steps}-{self.guidance}"
+
+    def key(self, prompt: Prompt) -> str:
+        """An image model reads plain text."""
+        return prompt.text
+
+    def draw(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Image]:
+        """One picture a (prompt, seed)."""
+        return self.model.generate(
+            [prompt.text for prompt in prompts],
+            seeds=list(seeds),
+            steps=self.steps,
+            guidance=self.guidance,
+            batch_size=self.batch_size,
+        )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TextSampler:
+    """Completions of a `CausalLM`."""
+
+    modality: ClassVar[Modality] = "text"
+    codec: ClassVar[Codec] = TextCodec()
+
+    model: Any
+    decoding: Decoding
+    batch_size: int = 16
+
+    def name(self) -> str:
+        """Weights, tokenizer and template, and how tokens are drawn."""
+        model = self.model
+        return f"{model.fingerprint()}-{model.encoder_fingerprint()}-{model.sampler()}-{self.decoding!r}"
+
+    def key(self, prompt: Prompt) -> str:
+        """The text, the conversation and how the answer begins."""
+        return json.dumps([prompt.text, [dict(m) for m in prompt.messages], prompt.opening], sort_keys=True)
+
+    def draw(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Completion]:
+        """One completion a (prompt, seed)."""
+        return self.model.complete(prompts, seeds=seeds, decoding=self.decoding)
+
+
+def sampler_of(model: Any, spec: Evaluation) -> Sampler:
+    """The sampler of a loaded model with an evaluation's settings: texts if it completes them, else pictures."""
+    if isinstance(model, TextGenerator):
+        return TextSampler(model=model, decoding=spec.decoding or Decoding(), batch_size=spec.batch_size)
+    return PictureSampler(model=model, steps=spec.steps, guidance=spec.guidance, batch_size=spec.batch_size)

@@ -1,0 +1,1 @@
+"""Beginnings of stories to continue, and continuations that simulated annotators have compared."""
