@@ -29,11 +29,14 @@ def _case(dtype: torch.dtype = torch.float64, rows: int = 37, width: int = 9, vo
     return hidden, weight, bias, target, torch.randn(rows, generator=g, dtype=dtype)
 
 
+# No token's probabilities are kept for the backward pass, some tokens', or all.
+@pytest.mark.parametrize("kept", [0, 50 * 20, 1 << 26])
 @pytest.mark.parametrize("tile", [1, 50 * 5, 1 << 23])
 @pytest.mark.parametrize("options", [{}, {"scale": 0.3}, {"softcap": 2.0}, {"scale": 1.7, "softcap": 3.0}])
 @pytest.mark.parametrize("biased", [False, True])
-def test_equals_a_whole_log_softmax(monkeypatch, tile: int, options: dict, biased: bool) -> None:
+def test_equals_a_whole_log_softmax(monkeypatch, kept: int, tile: int, options: dict, biased: bool) -> None:
     monkeypatch.setattr(module, "_TILE", tile)
+    monkeypatch.setattr(module, "_KEPT", kept)
     hidden, weight, bias, target, upstream = _case()
     leaves = [hidden, weight, *([bias] if biased else [])]
     head = Head(weight_VD=weight, bias_V=bias if biased else None, **options)
@@ -84,9 +87,28 @@ def test_extreme_logits_stay_finite() -> None:
     assert bool(weight.grad.isfinite().all())
 
 
-def test_no_more_than_a_tile_of_logits_is_held() -> None:
-    hidden, weight, _, target, _ = _case(torch.float32, rows=4096, width=8, vocabulary=16384)
+def test_kept_probabilities_belong_to_one_graph(monkeypatch) -> None:
+    monkeypatch.setattr(module, "_KEPT", 50 * 20)
+    hidden, weight, _, target, upstream = _case()
+    first, _ = token_log_probs(hidden, target, Head(weight_VD=weight))
+    second, _ = token_log_probs(2 * hidden, target, Head(weight_VD=weight))
+    expected = torch.autograd.grad(
+        (_plain(hidden, target, Head(weight_VD=weight))[0] * upstream).sum(), [hidden, weight]
+    )
+    (second * upstream).sum().backward()
+    # The second time they have been used up, and are made again.
+    for _ in range(2):
+        found = torch.autograd.grad((first * upstream).sum(), [hidden, weight], retain_graph=True)
+        for a, b in zip(found, expected, strict=True):
+            assert_close(a, b)
+
+
+def test_memory_is_bounded_whatever_the_batch(monkeypatch) -> None:
+    monkeypatch.setattr(module, "_TILE", 1 << 20)
+    monkeypatch.setattr(module, "_KEPT", 1 << 21)
+    hidden, weight, _, target, _ = _case(torch.float32, rows=1024, width=8, vocabulary=16384)
     module._buffers.clear()
     token_log_probs(hidden, target, Head(weight_VD=weight))[0].sum().backward()
-    assert [buffer.numel() for buffer in module._buffers.values()] == [module._TILE]
-    assert hidden.shape[0] * weight.shape[0] / 4 > module._TILE
+    held = {name: buffer.numel() for (name, *_), buffer in module._buffers.items()}
+    assert held == {"logits": 1 << 20, "p": 1 << 20, "kept": 1 << 21}
+    assert hidden.shape[0] * weight.shape[0] == 1 << 24

@@ -78,17 +78,14 @@ REFERENCES = {
     "Models. ICLR 2022. arXiv:2106.09685",
 }
 
-# What an objective's paper is on one likelihood only.
-_ONLY_ON = {"wallace2024diffusiondpo": "Diffusion", "liu2025videoalign": "FlowMatching"}
 _OF_LIKELIHOOD = {"Diffusion": ("ho2020ddpm",), "FlowMatching": ("lipman2023flow",)}
 
 
 def keys(recipe: Recipe) -> tuple[str, ...]:
     """The reference keys of exactly what a recipe runs."""
     adapter = ("hu2022lora",) if recipe.policy.lora else ()
-    name = type(recipe.likelihood).__name__
-    objective = (key for key in _cited(recipe.objective) if _ONLY_ON.get(key, name) == name)
-    return tuple(dict.fromkeys((*objective, *_OF_LIKELIHOOD.get(name, ()), *adapter)))
+    likelihood = _OF_LIKELIHOOD.get(type(recipe.likelihood).__name__, ())
+    return tuple(dict.fromkeys((*_cited(recipe.objective), *likelihood, *adapter)))
 
 
 def _cited(part: object) -> Iterator[str]:

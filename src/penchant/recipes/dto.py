@@ -63,12 +63,13 @@ def embedded() -> Recipe:
         # One epoch.
         train=Training(steps=120, batch_size=8, lr=1e-4, warmup=5, weight_decay=0.0),
         evaluation=Evaluation(
-            prompts="zoo:thinker/problems",
+            prompts="zoo:thinker/held-out",
             count=60,
             seeds=4,
             decoding=Decoding(max_tokens=320),
             batch_size=256,
-            judges=("exact-match:zoo:thinker/problems",),
+            # A rule, and the one that the pairs were made by: what is held out are the problems.
+            judges=("exact-match:zoo:thinker/answers",),
         ),
         threads=1,
     )
