@@ -17,6 +17,7 @@ that it does not.
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -40,11 +41,10 @@ BASE, FORCED, DTO = "base", "forced exit", "DTO"
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """A method: its feedback, its objective if that is not the recipe's SimPO, and whose learning rate it takes."""
+    """A method: its feedback, and whether its objective is SFT and not the recipe's SimPO."""
 
     feedback: str
     sft: bool = False
-    rate_of: str | None = None
 
     @property
     def name(self) -> str:
@@ -52,15 +52,14 @@ class Arm:
         return f"sft-{self.feedback}" if self.sft else self.feedback
 
 
-SHORTEST = "SFT on the shortest right"
 ARMS = {
-    SHORTEST: Arm(feedback="shortest-right", sft=True),
+    "SFT on the shortest right": Arm(feedback="shortest-right", sft=True),
     "SimPO, shortest vs longest right": Arm(feedback="shortest-longest"),
     "SimPO, right vs wrong": Arm(feedback="right-wrong"),
     DTO: Arm(feedback="dto"),
-    "DTO without pruning": Arm(feedback="no-prune", rate_of=DTO),
-    "DTO with random cuts": Arm(feedback="random-cut", rate_of=DTO),
-    "SFT on DTO's chosen": Arm(feedback="dto", sft=True, rate_of=SHORTEST),
+    "DTO without pruning": Arm(feedback="no-prune"),
+    "DTO with random cuts": Arm(feedback="random-cut"),
+    "SFT on DTO's chosen": Arm(feedback="dto", sft=True),
 }
 
 
@@ -100,9 +99,9 @@ def trained(method: str, rate: float, seed: int) -> str:
 
 
 def sweep() -> dict[str, dict[str, list[float]]]:
-    """Method -> rate -> (accuracy, tokens) on validation problems with the first seed; ablations take DTO's rate."""
+    """Method -> rate -> (accuracy, tokens) on validation problems with the first seed."""
     out: dict[str, dict[str, list[float]]] = {}
-    for method in (method for method, arm in ARMS.items() if arm.rate_of is None):
+    for method in ARMS:
         for rate in RATES:
             found = evaluated("validation", trained(method, rate, SEEDS[0]))
             line = [float(np.mean(found["right"])), float(np.mean(found["tokens"]))]
@@ -151,9 +150,8 @@ def tests(rates: dict[str, dict[str, list[float]]], then: Callable[[list[dict[st
     base = {kind: evaluated(kind, THINKER) for kind in TESTS}
     rows = [row(BASE, kind, [base[kind]], base[kind]) for kind in TESTS]
     rows += [row(FORCED, kind, [forced(kind)], base[kind]) for kind in TESTS]
-    for method, arm in ARMS.items():
-        rate = best(rates[arm.rate_of or method])
-        models = [trained(method, rate, seed) for seed in SEEDS]
+    for method in ARMS:
+        models = [trained(method, best(rates[method]), seed) for seed in SEEDS]
         rows += [row(method, kind, [evaluated(kind, model) for model in models], base[kind]) for kind in TESTS]
         then(rows)
 
@@ -203,7 +201,7 @@ def table(result: dict[str, Any]) -> str:
             gain = _percent(r["accuracy_gain"], plus=True)
             cells = f"{100 * r['accuracy']:.1f} | {gain} | {seeds} | {r['tokens']:.1f} | {fewer}"
             lines.append(f"| {r['method']} | {cells} | {_percent(r['flops_share'])} | {more} |")
-    lines += ["", "Validation: accuracy, % (tokens) by learning rate, one seed; the ablations take DTO's rate", ""]
+    lines += ["", "Validation: accuracy, % (tokens) by learning rate, one seed", ""]
     lines += ["| method | " + " | ".join(f"{rate:g}" for rate in RATES) + " |", "|---|" + "---|" * len(RATES)]
     for method, rates in result["sweep"].items():
         cells = " | ".join(f"{100 * a:.1f} ({n:.0f})" for a, n in rates.values())
@@ -212,21 +210,20 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Makes the feedback, trains what is missing and records the tables, as they come."""
+    """Makes the feedback, trains what is missing and records the tables; `so-far.json` in the runs grows meanwhile."""
     from runs import record
 
     if "--fresh" in sys.argv:
         shutil.rmtree(RUNS, ignore_errors=True)
     RUNS.mkdir(parents=True, exist_ok=True)
-    result: dict[str, Any] = {"construction": construction(), "sweep": {}, "rows": []}
-    record("dto", result, table(result))
-    result["sweep"] = sweep()
+    result: dict[str, Any] = {"construction": construction(), "sweep": sweep(), "rows": []}
 
     def tell(rows: list[dict[str, Any]]) -> None:
         result["rows"] = rows
-        record("dto", result, table(result))
+        (RUNS / "so-far.json").write_text(json.dumps(result, indent=1))
 
     tests(result["sweep"], tell)
+    record("dto", result, table(result))
 
 
 if __name__ == "__main__":

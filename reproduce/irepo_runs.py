@@ -242,6 +242,7 @@ def drift(model: Any, asked: Sequence[Any], found: Sequence[Any]) -> float:
         return float((own - log_probs(sheet, model)).mean())
 
 
+@cache
 def scored(out: Path, kind: str, judge: str) -> np.ndarray:
     """Scores [P, 1]."""
     return judges()[judge].score(asked_of(kind), answers(out, kind)["texts"])

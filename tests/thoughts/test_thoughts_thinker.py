@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from penchant.assets import resolve
-from penchant.feedback import open_store, scores
+from penchant.feedback import open_store, read, scores
 from penchant.feedback.groups import Prompt
 from penchant.judges.verifiers import ExactMatch
 from penchant.models import load
@@ -130,11 +130,9 @@ def test_the_recipe_learns_from_what_was_made(made):
 
 
 def test_the_zoo_s_feedback_is_right_and_shorter():
-    try:
-        from penchant.feedback import read
-
-        groups = read(resolve("zoo:thinker/thoughts"))
-    except ValueError:
-        pytest.skip("the thinker's thoughts are not shipped yet")
-    assert len(groups) > 100
-    assert all(group.candidates[0].settings["right"] for group in groups)
+    groups = read(resolve("zoo:thinker/thoughts"))
+    assert len(groups) > 1000
+    for group in groups:
+        chosen, rejected = (candidate.settings for candidate in group.candidates)
+        assert chosen["right"]
+        assert not rejected["right"] or chosen["tokens"] < rejected["tokens"]
