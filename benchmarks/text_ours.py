@@ -39,7 +39,7 @@ def recipe_of(job: Job) -> Any:
             micro_batch=job.options.get("micro_batch"),
             lr=job.lr,
             weight_decay=0.0,
-            precision="bf16" if job.device == "cuda" else "no",
+            precision="bf16" if job.device == "cuda" else job.options.get("precision", "no"),
         ),
     )
 
@@ -113,12 +113,10 @@ def prepare(job: Job) -> None:
             best, worst = sorted(zip(group.scores, group.group.candidates, strict=True), key=lambda one: -one[0])
             lines.append({"prompt": group.group.prompt, "chosen": best[1].text, "rejected": worst[1].text})
     (folder / "visits.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    words = [
-        [len(line[side].split()) for side in ("prompt", "chosen", "rejected")] for line in lines[: job.options["pairs"]]
-    ]
+    texts = [[len(c.text.split()) + 1 for c in g.group.candidates] for g in groups]
     facts["mean_tokens"] = {
-        "prompt": statistics.mean(w[0] for w in words),
-        "chosen_and_rejected": statistics.mean(w[1] + w[2] + 2 for w in words),
+        "prompt": statistics.mean(len(g.group.prompt.split()) for g in groups),
+        "chosen_and_rejected": statistics.mean(map(sum, texts)),
     }
     (folder / "facts.json").write_text(json.dumps(facts))
 

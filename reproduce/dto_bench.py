@@ -50,11 +50,11 @@ def loaded(path: str, seed: int = 0) -> Any:
     import torch
 
     from penchant.models import load
-    from penchant.recipes.dto import THINKER as FORMAT
     from penchant.thoughts import Rollouts
     from penchant.thoughts.cache import CachedGenerator
     from penchant.thoughts.construction import counter
     from penchant.zoo.thinker.teacher import ANSWER
+    from penchant.zoo.thinker.thoughts import FORMAT
 
     torch.set_num_threads(1)
     model = load(path)
@@ -94,7 +94,7 @@ def flops(prompt: str, tokens: int) -> float:
 
 def decoding() -> Any:
     """How traces are drawn: the recipe's way."""
-    from penchant.recipes.dto import thinker_thoughts
+    from penchant.zoo.thinker.thoughts import thinker_thoughts
 
     return thinker_thoughts().decoding
 
@@ -102,7 +102,7 @@ def decoding() -> Any:
 @cache
 def traces() -> list[list[Any]]:
     """The thinker's traces of the training problems."""
-    from penchant.recipes.dto import thinker_thoughts
+    from penchant.zoo.thinker.thoughts import thinker_thoughts
 
     return rollouts().traces(asked("train"), each=thinker_thoughts().each, decoding=decoding())
 
@@ -131,9 +131,9 @@ def evaluated(kind: str, model: str) -> dict[str, list[list[float]]]:
 
 def forced(kind: str) -> dict[str, list[list[float]]]:
     """The thinker made to answer where its second pattern would begin: what a prompt or a stop word can do."""
-    from penchant.recipes.dto import thinker_thoughts
     from penchant.thoughts.rollouts import Cut
     from penchant.thoughts.segmentation import joined, segment
+    from penchant.zoo.thinker.thoughts import thinker_thoughts
 
     made, method = loaded(THINKER, _JUDGED), thinker_thoughts().method
     drawn = [t for some in made.traces(asked(kind), each=SAMPLES, decoding=decoding()) for t in some]

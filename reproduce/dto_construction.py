@@ -18,8 +18,8 @@ CURVES = 100  # problems whose every exit is drawn
 @cache
 def results(pruned: bool = True) -> list[list[Any]]:
     """What became of every trace, also of problems that are always wrong."""
-    from penchant.recipes.dto import thinker_thoughts
     from penchant.thoughts import optimise
+    from penchant.zoo.thinker.thoughts import thinker_thoughts
 
     method = thinker_thoughts().method
     found = optimise(
@@ -33,10 +33,10 @@ def results(pruned: bool = True) -> list[list[Any]]:
 def random_cuts() -> list[list[Any]]:
     """As many patterns as DTO kept of each trace, but drawn at random; ended like DTO's, right and shorter as there."""
     from penchant.likelihoods.randomness import generator
-    from penchant.recipes.dto import thinker_thoughts
     from penchant.thoughts import Optimised
     from penchant.thoughts.optimisation import NO_ENDING, SAME_TEXT
     from penchant.thoughts.pruning import Kept
+    from penchant.zoo.thinker.thoughts import thinker_thoughts
 
     method, kept = thinker_thoughts().method, []
     for result in (r for some in results() for r in some if isinstance(r, Optimised)):
@@ -119,9 +119,9 @@ def saved(found: Sequence[Sequence[Any]], *, right: bool) -> dict[str, Any]:
 @cache
 def curves() -> dict[str, Any]:
     """Exit probability after every pattern, by how many patterns a trace has and what it came to, with intervals."""
-    from penchant.recipes.dto import thinker_thoughts
     from penchant.thoughts.exits import probabilities
     from penchant.thoughts.optimisation import cuts, divided
+    from penchant.zoo.thinker.thoughts import thinker_thoughts
 
     made, method = rollouts(), thinker_thoughts().method
     some = [t for of in traces()[:CURVES] for t in of]
@@ -178,9 +178,9 @@ def draw(lines: dict[str, Any]) -> None:
 
 def construction() -> dict[str, Any]:
     """Part (a)."""
-    from penchant.recipes.dto import thinker_thoughts
     from penchant.thoughts.budget import saving
     from penchant.thoughts.optimisation import divided
+    from penchant.zoo.thinker.thoughts import thinker_thoughts
 
     everything, made = [t for some in traces() for t in some], rollouts()
     segments = divided(made, everything, thinker_thoughts().method.segmenter, {})

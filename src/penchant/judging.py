@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from penchant.bibliography import bibliography
 from penchant.errors import RecipeError
 from penchant.evaluate import (
     MeanGain,
@@ -166,8 +167,6 @@ class Judging:
 
         `model` is the policy: with it the KL divergence of texts from the base is measured.
         """
-        from penchant.recipes import bibliography
-
         base, policy = ([scored(sheet, self.judges) for sheet in side] for side in (base, policy))
         watch.lap("judge")
         result = self.result(base, policy, folder, watch.timing(outcome.pairs_per_second), model)

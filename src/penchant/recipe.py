@@ -159,6 +159,7 @@ class Recipe:
         cache: folder of encoded latents and texts; None means `cache` in the run folder's parent.
         threads: CPU threads; None leaves PyTorch's choice.
         tracker: also log to this tracker, by accelerate's name ("tensorboard", "wandb", "trackio").
+        cite: keys of papers that no part names, such as one on how the feedback was made (`penchant.bibliography`).
     """
 
     name: str
@@ -174,6 +175,7 @@ class Recipe:
     cache: str | None = None
     threads: int | None = None
     tracker: str | None = None
+    cite: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
 
     def __post_init__(self) -> None:
         require(

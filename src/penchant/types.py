@@ -212,6 +212,7 @@ class Likelihood(ABC):
     """How a model scores a sample."""
 
     density: ClassVar[Density]
+    cite: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def draw(self, batch: CandidateBatch, *, seed: int, epoch: int) -> Draw:

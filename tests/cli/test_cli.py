@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from penchant.bibliography import REFERENCES, bibliography, keys
 from penchant.cli import VERBS, main
 from penchant.cli.words import find_recipe
 from penchant.compatible import reasons
@@ -19,8 +20,7 @@ from penchant.errors import RecipeError
 from penchant.likelihoods import LIKELIHOODS
 from penchant.objectives import OBJECTIVES
 from penchant.recipe import from_toml, to_toml
-from penchant.recipes import CONSTRUCTIONS, ITERATIONS, RECIPES, SYNTHESES, bibliography, find
-from penchant.recipes.bibliography import REFERENCES
+from penchant.recipes import CONSTRUCTIONS, ITERATIONS, RECIPES, SYNTHESES, find, find_any
 
 OPTIONS = Path(__file__).parent / "options.txt"
 
@@ -176,13 +176,32 @@ def test_ties_that_would_have_no_loss_are_refused():
         replace(base, feedback=replace(base.feedback, ties="keep"))
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [*RECIPES, *SYNTHESES, *CONSTRUCTIONS, *ITERATIONS])
 def test_cite_names_what_a_recipe_runs(name):
-    assert bibliography(find(name))
+    assert bibliography(find_any(name))
 
 
-def test_every_key_that_an_objective_cites_is_known():
-    assert {key for objective in OBJECTIVES.values() for key in objective.cite} <= set(REFERENCES)
+@pytest.mark.parametrize(
+    ("name", "paper"),
+    [
+        ("diffusion-dpo", "wallace2024diffusiondpo"),
+        ("sd3-flow-dpo", "liu2025videoalign"),
+        ("dpo", "rafailov2023dpo"),
+        ("dto", "an2025dto"),
+        ("thinker-thoughts", "an2025dto"),
+        ("synpic", "karthik2024rankdpo"),
+        ("irepo", "le2024irepo"),
+    ],
+)
+def test_a_recipe_cites_its_own_paper_and_no_other_modality_s(name, paper):
+    images = {"wallace2024diffusiondpo", "liu2025videoalign"}
+    assert paper in keys(find_any(name))
+    assert images & set(keys(find_any(name))) <= {paper}
+
+
+def test_every_key_that_a_part_cites_is_known():
+    parts = (*OBJECTIVES.values(), *LIKELIHOODS.values())
+    assert {key for part in parts for key in part.cite} <= set(REFERENCES)
 
 
 if __name__ == "__main__":

@@ -19,13 +19,12 @@ import torch
 from PIL import Image
 
 import penchant
-from penchant.errors import FeedbackError, ModelError
+from penchant.errors import ModelError
 from penchant.feedback.groups import Candidate, Group, Prompt
 from penchant.feedback.rankings import labelled
 from penchant.judges import load
 from penchant.judges.enclosed import enclosed, harmless, labels, nonce, special_tokens
 from penchant.judges.language_model import FirstToken, LanguageModelJudge, LocalModel, WrittenVerdict
-from penchant.judges.length_control import length_control
 from penchant.models.completion import Completion, Decoding
 from penchant.models.served_lm import ServedLM
 from penchant.testing import LANGUAGE_MODELS, build
@@ -436,50 +435,6 @@ def test_an_address_without_a_model_is_refused(tmp_path):
         load("language-model:http://127.0.0.1:9/v1")
     with pytest.raises(ModelError, match="is no language model"):
         load(f"language-model:{build('stable-diffusion', tmp_path / 'sd')}")
-
-
-# --- length -------------------------------------------------------------------------------------------------------
-
-
-def test_a_judge_of_length_wins_nothing_at_equal_lengths():
-    generator = np.random.default_rng(0)
-    lengths = generator.integers(1, 400, (600, 2))
-    first, second = (["x" * n for n in lengths[:, side]] for side in (0, 1))
-    # The policy writes longer: its answers win by it alone.
-    first = [text + "x" * 150 for text in first]
-    odds = np.array([(1 + len(a)) / (1 + len(b)) for a, b in zip(first, second, strict=True)]) ** 1.5
-    won = (generator.random(600) < odds / (1 + odds)).astype(float)
-    found = length_control(won, first, second)
-    assert found.raw > 0.65
-    assert found.controlled == pytest.approx(0.5, abs=0.05)
-    assert found.slope == pytest.approx(1.5, abs=0.3)
-    assert found.pairs == 600
-
-
-def test_a_judge_that_does_not_mind_length_keeps_its_rate():
-    generator = np.random.default_rng(1)
-    lengths = generator.integers(1, 400, (600, 2))
-    first, second = (["x" * n for n in lengths[:, side]] for side in (0, 1))
-    won = (generator.random(600) < 0.7).astype(float)
-    found = length_control(won, first, second)
-    assert found.controlled == pytest.approx(found.raw, abs=0.02)
-    assert found.slope == pytest.approx(0, abs=0.2)
-
-
-def test_at_equal_lengths_control_worked_by_hand():
-    # sigmoid(a) - 3/4 + 0.001 a = 0 at a = 1.0927; ties count half, void votes not at all.
-    found = length_control(np.array([1, 1, 0.5, 0.5, np.nan]), ["a"] * 5, ["b"] * 5)
-    assert (found.raw, found.pairs) == (0.75, 4)
-    assert found.controlled == pytest.approx(1 / (1 + math.exp(-1.09281)), abs=1e-5)
-    assert found.slope == 0
-
-
-def test_length_that_explains_everything_stays_finite_and_no_verdict_is_refused():
-    found = length_control(np.array([1.0, 0.0]), ["xxxx", "x"], ["x", "xxxx"])
-    assert (found.raw, found.controlled) == pytest.approx((0.5, 0.5))
-    assert 1 < found.slope < 100
-    with pytest.raises(FeedbackError, match="nothing was judged"):
-        length_control(np.array([np.nan]), ["a"], ["b"])
 
 
 # --- injection ----------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from penchant.thoughts import Construction, ExitPruning, Rollouts, Trace, constr
 from penchant.thoughts.construction import counter
 from penchant.thoughts.exits import probabilities
 from penchant.thoughts.optimisation import cuts, divided
+from penchant.zoo.thinker import thoughts
 
 PROBLEMS = {"4+7-2+5=": "14", "9-3+6-8=": "4", "2+2+9-1-5=": "7", "8-9+3+3=": "5", "1+8-4+6+2=": "13", "7-7+5-2=": "3"}
 EACH = 4
@@ -31,7 +32,7 @@ _SHIPPED = os.environ.get("PENCHANT_THINKER", "zoo:thinker")
 def recipe(folder: Path) -> Construction:
     lines = [json.dumps({"prompt": prompt, "answer": answer}) for prompt, answer in PROBLEMS.items()]
     (folder / "problems.jsonl").write_text("\n".join(lines))
-    made = dto.thinker_thoughts()
+    made = thoughts.thinker_thoughts()
     policy = replace(made.policy, path=_SHIPPED)
     return replace(made, policy=policy, each=EACH, problems=str(folder / "problems.jsonl"), out=str(folder / "out"))
 
@@ -92,7 +93,7 @@ def test_another_method_draws_no_trace_again(made, monkeypatch):
 def test_the_construction_is_written_and_reads_back(made):
     folder, _, _ = made
     assert from_toml(folder / "out" / "construction.toml", Construction) == recipe(folder)
-    for one in (dto.thinker_thoughts(), dto.r1_thoughts()):
+    for one in (thoughts.thinker_thoughts(), dto.r1_thoughts()):
         (folder / "one.toml").write_text(to_toml(one))
         assert from_toml(folder / "one.toml", Construction) == one
     assert isinstance(dto.r1_thoughts().method.pruning, ExitPruning)
@@ -100,7 +101,7 @@ def test_the_construction_is_written_and_reads_back(made):
 
 def test_exit_probability_follows_the_last_result_of_the_thought(tmp_path):
     model = load(_SHIPPED)
-    format, method = dto.THINKER, dto.thinker_thoughts().method
+    format, method = thoughts.FORMAT, thoughts.thinker_thoughts().method
     made = Rollouts(generator=model, verifier=ExactMatch(PROBLEMS, marker="#"), format=format, count=counter(model))
     # The first pass slips at the last step, the check does not.
     text = "4+7=11, 11-2=9, 9+5=15. Wait, check: 4+7=11, 11-2=9, 9+5=14. # 14"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from penchant.cli.words import find_recipe, options
+from penchant.cli.words import find_recipe, found, options
 from penchant.errors import RecipeError, nearest
 
 
@@ -108,14 +108,15 @@ def cite(words: Sequence[str]) -> int:
     """`penchant cite RECIPE`."""
 
     def show(recipe: str) -> int:
-        """Prints the references of exactly what a recipe runs.
+        """Prints the references of exactly what a recipe of any verb runs.
 
         Args:
             recipe: name, recipe.toml or file.py:function.
         """
-        from penchant.recipes import bibliography
+        from penchant.bibliography import bibliography
+        from penchant.recipes import find_any
 
-        print("\n\n".join(bibliography(find_recipe(recipe))))
+        print("\n\n".join(bibliography(found(recipe, object, file="recipe.toml", by_name=find_any))))
         return 0
 
     return options("cite", show, words)

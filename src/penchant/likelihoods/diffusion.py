@@ -50,6 +50,7 @@ class Diffusion(Likelihood):
     """
 
     density: ClassVar[Density] = "bound"
+    cite: ClassVar[tuple[str, ...]] = ("ho2020ddpm",)
 
     prediction: Literal["model", "epsilon", "v_prediction", "sample"] = "model"
     steps: int = 1

@@ -48,6 +48,7 @@ class FlowMatching(Likelihood):
     """
 
     density: ClassVar[Density] = "bound"
+    cite: ClassVar[tuple[str, ...]] = ("lipman2023flow",)
 
     steps: int = 1
     time: Literal["uniform", "logit_normal"] = "logit_normal"

@@ -63,7 +63,7 @@ class DPO(Objective):
     """
 
     needs: ClassVar[Needs] = Needs(reference=True)
-    cite: ClassVar[tuple[str, ...]] = ("rafailov2023dpo", "wallace2024diffusiondpo", "liu2025videoalign")
+    cite: ClassVar[tuple[str, ...]] = ("rafailov2023dpo",)
 
     beta: float = 5000.0
     label_smoothing: float = 0.0

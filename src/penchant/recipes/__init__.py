@@ -8,22 +8,21 @@ from typing import Any
 from penchant.errors import RecipeError, nearest
 from penchant.recipe import Recipe
 from penchant.recipes import diffusion_dpo, dto, flow_dpo, irepo, mapo, rankdpo, sft, text
-from penchant.recipes.bibliography import bibliography, keys
 from penchant.rollouts.spec import Iterations
 from penchant.synthesis.spec import Synthesis
 from penchant.thoughts import Construction
+from penchant.zoo.thinker.thoughts import thinker_thoughts
 
 __all__ = [
     "CONSTRUCTIONS",
     "ITERATIONS",
     "RECIPES",
     "SYNTHESES",
-    "bibliography",
     "find",
+    "find_any",
     "find_construction",
     "find_iterations",
     "find_synthesis",
-    "keys",
 ]
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -53,7 +52,7 @@ SYNTHESES: dict[str, Callable[[], Synthesis]] = {
 
 # What `penchant think` makes: feedback for DTO.
 CONSTRUCTIONS: dict[str, Callable[[], Construction]] = {
-    "thinker-thoughts": dto.thinker_thoughts,
+    "thinker-thoughts": thinker_thoughts,
     "r1-distill-thoughts": dto.r1_thoughts,
 }
 
@@ -79,6 +78,12 @@ def find(name: str) -> Recipe:
         RecipeError: there is none; the nearest name is given, or the verb of one that is no recipe to align.
     """
     return _found(name, "align")
+
+
+def find_any(name: str) -> Any:
+    """The recipe of that name, of whichever verb. Raises RecipeError as `find`."""
+    verb = next((verb for verb, table in _VERBS.items() if name in table), "align")
+    return _found(name, verb)
 
 
 def find_synthesis(name: str) -> Synthesis:

@@ -25,31 +25,10 @@ from penchant.models.completion import Decoding
 from penchant.models.spec import Policy
 from penchant.objectives import SimPO
 from penchant.recipe import Evaluation, Preferences, Recipe, Training
-from penchant.thoughts import R1, Construction, ExitRule, Finalising, Markers, Method, ThoughtFormat
-from penchant.zoo.thinker.teacher import ANSWER, EXIT, FINALISE, MARKERS
+from penchant.thoughts import R1, Construction, Method
 
-THINKER = ThoughtFormat(end=ANSWER, exit=EXIT, finalise=FINALISE, answer=ANSWER + " {}")
-
-
-def thinker_thoughts() -> Construction:
-    """The shipped thinker's own traces of chain sums, made better; minutes on one core."""
-    return Construction(
-        name="thinker-thoughts",
-        policy=Policy(path="zoo:thinker"),
-        problems="zoo:thinker/problems",
-        marker=ANSWER,
-        # The rest are held out for the evaluation.
-        limit=200,
-        format=THINKER,
-        method=Method(
-            # A token is a character here, and every pattern of the thinker is a whole pass: none is a sliver.
-            segmenter=Markers(words=MARKERS, shortest=0),
-            exits=ExitRule(max_tokens=8, temperature=1.0, top_p=1.0),
-            ending=Finalising(max_tokens=8, temperature=1.0, top_p=1.0),
-        ),
-        decoding=Decoding(max_tokens=320),
-        licence="Apache-2.0",
-    )
+# The objective is SimPO: the paper is in the pairs.
+_CITE = ("an2025dto",)
 
 
 def embedded() -> Recipe:
@@ -72,6 +51,7 @@ def embedded() -> Recipe:
             judges=("exact-match:zoo:thinker/answers",),
         ),
         threads=1,
+        cite=_CITE,
     )
 
 
@@ -110,6 +90,7 @@ def r1_distill() -> Recipe:
             precision="bf16",
             save_every=50,
         ),
+        cite=_CITE,
     )
 
 

@@ -53,8 +53,6 @@ def embedded() -> Iterations:
             judges=("tone",),
             trained_against=("vader",),
         ),
-        # With so few prompts an interval seldom lies above one half: both rounds run, and the report says what is so.
-        stop_at=None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
@@ -56,6 +56,8 @@ class Synthesis:
         work: where batches run.
         out: folder; None means `runs/NAME`.
     """
+
+    cite: ClassVar[tuple[str, ...]] = ("karthik2024rankdpo",)
 
     name: str
     prompts: str

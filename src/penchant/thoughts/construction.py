@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from penchant.errors import FeedbackError
 from penchant.feedback.groups import Group, Prompt
@@ -50,6 +50,8 @@ class Construction:
         licence: what the data set says of itself.
         out: folder; None means `runs/NAME`.
     """
+
+    cite: ClassVar[tuple[str, ...]] = ("an2025dto",)
 
     name: str
     policy: Policy

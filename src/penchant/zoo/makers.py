@@ -88,8 +88,8 @@ def _thoughts(out: Path) -> int:
 
     from penchant.feedback import export_groups
     from penchant.models.spec import Policy
-    from penchant.recipes.dto import thinker_thoughts
     from penchant.thoughts import construct
+    from penchant.zoo.thinker.thoughts import thinker_thoughts
 
     recipe = replace(
         thinker_thoughts(),

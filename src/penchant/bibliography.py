@@ -1,11 +1,10 @@
-"""Credit: what a recipe rests on. Keys are those that objectives declare in `cite`."""
+"""Credit: what a recipe rests on. Keys are those that objectives, likelihoods and recipes declare in `cite`."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-
-from penchant.recipe import Recipe
+from typing import Any
 
 REFERENCES = {
     "rafailov2023dpo": "Rafailov, Sharma, Mitchell, Ermon, Manning, Finn. Direct Preference Optimization: Your "
@@ -37,6 +36,8 @@ REFERENCES = {
     "ICLR 2025.",
     "doosterlinck2024apo": "D'Oosterlinck, Xu, Develder, Demeester, Singh, Potts, Kiela, Mehri. Anchored Preference "
     "Optimization and Contrastive Revisions. 2024. arXiv:2408.06266",
+    "an2025dto": "An, Wang, Zhou, Hsieh. Don't Think Longer, Think Wisely: Optimizing "
+    "Thinking Dynamics for Large Reasoning Models. NeurIPS 2025. arXiv:2505.21765",
     "le2024irepo": "Le, Han, Nguyen, Hong, Tran. iREPO: implicit Reward Pairwise Difference based Empirical Preference "
     "Optimization. 2024. arXiv:2405.15230",
     "meng2024simpo": "Meng, Xia, Chen. SimPO: Simple Preference Optimization with a Reference-Free Reward. NeurIPS "
@@ -78,14 +79,20 @@ REFERENCES = {
     "Models. ICLR 2022. arXiv:2106.09685",
 }
 
-_OF_LIKELIHOOD = {"Diffusion": ("ho2020ddpm",), "FlowMatching": ("lipman2023flow",)}
+# Papers that brought an objective to a likelihood: it is they that such a recipe repeats.
+_TOGETHER = {
+    ("DPO", "Diffusion"): ("wallace2024diffusiondpo",),
+    ("DPO", "FlowMatching"): ("liu2025videoalign",),
+}
 
 
-def keys(recipe: Recipe) -> tuple[str, ...]:
-    """The reference keys of exactly what a recipe runs."""
-    adapter = ("hu2022lora",) if recipe.policy.lora else ()
-    likelihood = _OF_LIKELIHOOD.get(type(recipe.likelihood).__name__, ())
-    return tuple(dict.fromkeys((*_cited(recipe.objective), *likelihood, *adapter)))
+def keys(recipe: Any) -> tuple[str, ...]:
+    """The reference keys of exactly what a recipe of any verb runs, its own paper first."""
+    objective, likelihood = getattr(recipe, "objective", None), getattr(recipe, "likelihood", None)
+    together = _TOGETHER.get((type(objective).__name__, type(likelihood).__name__), ())
+    adapter = ("hu2022lora",) if getattr(getattr(recipe, "policy", None), "lora", 0) else ()
+    own = getattr(recipe, "cite", ())
+    return tuple(dict.fromkeys((*own, *_cited(objective), *together, *_cited(likelihood), *adapter)))
 
 
 def _cited(part: object) -> Iterator[str]:
@@ -99,6 +106,6 @@ def _cited(part: object) -> Iterator[str]:
             yield from _cited(getattr(part, field.name))
 
 
-def bibliography(recipe: Recipe) -> list[str]:
+def bibliography(recipe: Any) -> list[str]:
     """The references of exactly what a recipe runs, in words."""
     return [REFERENCES[key] for key in keys(recipe)]
