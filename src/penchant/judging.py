@@ -65,15 +65,18 @@ class Judging:
         assert spec is not None
         trained = {group.group.prompt: group.group.asked() for group in selection}
         given = {prompt.text: prompt for prompt in read_prompts(spec.prompts)}
-        roles: list[tuple[str, Role]] = [(j, "held out") for j in spec.judges]
-        roles += [(j, "trained against") for j in spec.trained_against]
-        if not roles:
+        judges: dict[str, tuple[Any, Role]] = {}
+        for address in spec.judges:
+            judge = load(address)
+            judges[address] = (judge, "verifier" if judge.verifies else "held out")
+        judges |= {address: (load(address), "trained against") for address in spec.trained_against}
+        if not judges:
             raise RecipeError("nobody judges.", field="evaluation.judges", remedy="name a judge, or drop evaluation.")
         return cls(
             recipe=recipe,
             seen=tuple(trained[text] for text in choose(list(trained), spec.count)),
             held_out=tuple(given[text] for text in choose([t for t in given if t not in trained], spec.count)),
-            judges={address: (load(address), role) for address, role in roles},
+            judges=judges,
             cache=cache,
         )
 

@@ -14,6 +14,7 @@ import torch
 
 import penchant as pc
 from penchant.evaluate.sheet import Sheet
+from penchant.evaluate.verdict import verdict
 from penchant.feedback import read, select
 from penchant.feedback.groups import Prompt
 from penchant.judges import Judge
@@ -200,3 +201,27 @@ def test_a_judge_of_length_is_seen_through(recipe, tmp_path):
     assert row.win.better
     assert not row.controlled.better
     assert {"length bias", "length drift"} <= {alarm.name for alarm in found.alarms}
+
+
+def test_a_verifier_is_called_one_and_cannot_be_taken_in_by_length(recipe, tmp_path):
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text("\n".join(json.dumps({"prompt": f"prompt {i}", "answer": "1"}) for i in range(40)))
+    address = f"exact-match:{answers}"
+    asked = replace(recipe, evaluation=replace(recipe.evaluation, judges=("vader", address)))
+    made = Judging.of(asked, select(read(recipe.feedback.path)), tmp_path / "cache")
+    assert [role for _, role in made.judges.values()] == ["held out", "verifier"]
+    base, policy = sheets(*["a long way to a wrong answer: 2"] * 80), sheets(*["1"] * 60, *["no: 2"] * 20)
+    found = made.result(base, policy, tmp_path, None)
+    taste, right = found.evidence
+    assert (right.win.rate, right.controlled, right.independent) == (0.875, None, True)
+    assert taste.controlled is not None
+    assert "length bias" not in [alarm.name for alarm in found.alarms]
+    assert verdict("dto", "base", [right]).sentence.startswith("dto is better than base: the verifier exact-match")
+
+
+def test_a_verifier_that_a_recipe_trained_against_stays_so(recipe, tmp_path):
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text(json.dumps({"prompt": "prompt 0", "answer": "1"}))
+    spec = replace(recipe.evaluation, trained_against=(f"exact-match:{answers}",))
+    made = Judging.of(replace(recipe, evaluation=spec), select(read(recipe.feedback.path)), tmp_path / "cache")
+    assert [role for _, role in made.judges.values()] == ["held out", "trained against"]

@@ -264,7 +264,7 @@ def _hacking(rows: Sequence[Evidence]) -> list[Alarm]:
     by_judge: dict[str, Alarm] = {}
     for held_out in sorted(rows, key=lambda row: row.captions != "held-out"):
         for trained in rows:
-            roles = (held_out.role, trained.role) == ("held out", "trained against")
+            roles = held_out.role != "trained against" and trained.role == "trained against"
             if roles and trained.captions == held_out.captions and (alarm := reward_hacking(trained, held_out)):
                 by_judge.setdefault(held_out.judge, alarm)
     return list(by_judge.values())

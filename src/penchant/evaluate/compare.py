@@ -70,7 +70,7 @@ def judged(
                     role=role,
                     captions=base.captions,
                     modality=base.modality,
-                    lengths=lengths,
+                    lengths=None if judge.verifies else lengths,
                     seed=seed,
                 )
             )

@@ -13,7 +13,7 @@ from penchant.evaluate.winrate import MeanGain, WinRate, mean_gain, win_rate
 from penchant.evaluate.words import WORDS, Words
 from penchant.sampling.samplers import Modality
 
-Role = Literal["trained against", "held out"]
+Role = Literal["trained against", "held out", "verifier"]
 Captions = Literal["seen", "held-out"]
 
 
@@ -22,8 +22,9 @@ class Evidence:
     """A judge's win rate and mean gain for a policy.
 
     `role` says whether the policy's training saw this judge's opinion (its labels or rewards came from it), `captions`
-    whether the prompts were among the training prompts. Only "held out" on "held-out" speaks for the policy.
-    `controlled` is the win rate at equal length, where samples have lengths.
+    whether the prompts were among the training prompts. Only "held out" on "held-out" speaks for the policy, and the
+    "verifier", which may have made the feedback too: it knows the answers, so only the prompts can be held out.
+    `controlled` is the win rate at equal length, where samples have lengths and the judge a taste for them.
     """
 
     policy: str
@@ -46,8 +47,8 @@ class Evidence:
 
     @property
     def independent(self) -> bool:
-        """Neither the judge nor the prompts took part in training."""
-        return self.role == "held out" and self.captions == "held-out"
+        """The prompts took no part in training, nor did the judge, unless it knows the answers."""
+        return self.role != "trained against" and self.captions == "held-out"
 
 
 def words_of(rows: Sequence[Evidence]) -> Words:
@@ -90,10 +91,10 @@ def measure(
         base_scores: scores of the base, of the same shape, or [P, S] shared by all R runs.
         policy: the policy's name in the report.
         judge: the judge's name in the report.
-        role: whether the policy was trained against this judge.
+        role: whether the policy was trained against this judge, or the judge knows the answers.
         captions: whether the prompts were seen in training.
         modality: what was scored.
-        lengths: (policy, base) lengths shaped as the scores, where samples have lengths.
+        lengths: (policy, base) lengths shaped as the scores; None for no win rate at equal length.
         tie_margin: score differences up to this are ties.
         seed: key of the resampling.
 

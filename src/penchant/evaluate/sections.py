@@ -38,7 +38,9 @@ def evidence(data: ReportData) -> Markup:
     bodies = []
     kinds = {"held-out": f"Held-out {prompts}", "seen": f"{prompts.capitalize()} seen in training"}
     for captions, title in kinds.items():
-        chosen = sorted((row for row in rows if row.captions == captions), key=lambda row: row.role != "held out")
+        chosen = sorted(
+            (row for row in rows if row.captions == captions), key=lambda row: row.role == "trained against"
+        )
         if chosen:
             heading = el("tr", el("th", title, colspan=len(titles), scope="rowgroup"), class_="group")
             bodies.append(el("tbody", heading, *_judges(chosen, several=several, controlled=controlled)))
@@ -280,6 +282,8 @@ def _method(rows: Sequence[Evidence], prompts: str) -> str:
         "dotted line is 50\u202f%; a full dot marks an interval that leaves it out. Only held-out judges on "
         f"held-out {prompts} speak for a policy."
     )
+    if any(row.role == "verifier" for row in rows):
+        text += f" A verifier knows the answers and may have made the feedback too: only the {prompts} are held out."
     if any(row.controlled for row in rows):
         text += (
             " Judges favour longer texts: at equal length is what a logistic regression on the difference in length "

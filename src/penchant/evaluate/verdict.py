@@ -23,8 +23,9 @@ class Verdict:
 def verdict(policy: str, base: str, rows: Sequence[Evidence]) -> Verdict:
     """The verdict on a policy from its rows of evidence.
 
-    The first held-out judge on held-out prompts speaks. The policy is better only if that judge's whole interval is
-    above one half and no other held-out judge's is below; an interval that includes one half means "not better".
+    The first held-out judge or verifier on held-out prompts speaks. The policy is better only if that judge's whole
+    interval is above one half and no other held-out judge's is below; an interval that includes one half means "not
+    better".
 
     Args:
         policy: the policy's name.
@@ -48,9 +49,10 @@ def verdict(policy: str, base: str, rows: Sequence[Evidence]) -> Verdict:
 
 def _sentence(policy: str, base: str, outcome: Outcome, row: Evidence, against: Sequence[Evidence]) -> str:
     win, prompts = row.win, words_of([row]).prompts
+    kind = "verifier" if row.role == "verifier" else "held-out judge"
     runs = f", {win.runs} runs" if win.runs > 1 else ""
     numbers = (
-        f"the held-out judge {row.judge} prefers it in {percent(win.rate)} of comparisons on held-out {prompts} "
+        f"the {kind} {row.judge} prefers it in {percent(win.rate)} of comparisons on held-out {prompts} "
         f"(95\u202f% interval {100 * win.low:.1f} to {percent(win.high)}; {win.prompts} {prompts} \u00d7 "
         f"{_seeds(win.seeds)}{runs})"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -20,11 +20,14 @@ class Judge(ABC):
         name: what reports call it, e.g. "emoji/judge".
         version: changes when its scores do.
         dimensions: names of the columns of `score`.
+        verifies: it knows the right answer. Nothing but a right one pleases it, so reports call it a verifier, also
+            where it made the feedback, and ask for no win rate at equal length.
     """
 
     name: str
     version: str
     dimensions: tuple[str, ...]
+    verifies: ClassVar[bool] = False
 
     @abstractmethod
     def score(self, prompts: Sequence[str], samples: Sequence[Any]) -> Float[np.ndarray, "N D"]:

@@ -48,7 +48,7 @@ class ExactMatch(Judge):
     the truth is a number, else the last line that is not empty.
     """
 
-    name, dimensions = "exact-match", ("right",)
+    name, dimensions, verifies = "exact-match", ("right",), True
 
     def __init__(self, truths: Truths = None, *, marker: str | None = None) -> None:
         """
@@ -98,7 +98,7 @@ class MathVerify(Judge):
     `math-verify` (Apache-2.0).
     """
 
-    name, dimensions = "math-verify", ("right",)
+    name, dimensions, verifies = "math-verify", ("right",), True
 
     def __init__(self, truths: Truths = None, *, timeout: float = 5.0, processes: int = 1) -> None:
         """
@@ -150,7 +150,7 @@ class ReasoningGym(Judge):
     last `\boxed{...}`, else the whole text. Needs `reasoning-gym` (Apache-2.0).
     """
 
-    name, dimensions = "reasoning-gym", ("right",)
+    name, dimensions, verifies = "reasoning-gym", ("right",), True
 
     def __init__(
         self, truths: Truths = None, *, marker: str | None = None, timeout: float = 5.0, processes: int = 1

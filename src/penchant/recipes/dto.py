@@ -48,7 +48,7 @@ def embedded() -> Recipe:
             seeds=4,
             decoding=Decoding(max_tokens=320),
             batch_size=256,
-            # A rule, and the one that the pairs were made by: what is held out are the problems.
+            # The rule that the pairs were made by: what is held out are the problems.
             judges=("exact-match:zoo:thinker/answers",),
         ),
         threads=1,

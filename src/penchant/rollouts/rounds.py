@@ -153,7 +153,7 @@ def _wins(run: Path) -> tuple[float, float, float] | None:
     path = run / "evaluation.json"
     rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
     for row in rows:
-        if row["role"] == "held out" and row["captions"] == "held-out":
+        if row["role"] != "trained against" and row["captions"] == "held-out":
             return tuple(row["win"][k] for k in ("rate", "low", "high"))  # type: ignore[return-value]
     return None
 
