@@ -24,7 +24,7 @@ lint: .venv/developer
 
 # What is reproduced needs judges and verifiers beside the library.
 reproduce: .venv/developer
-	$(BIN)/python reproduce/$(METHOD).py
+	$(BIN)/python reproduce/$(subst -,_,$(METHOD)).py
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/step_cost.py

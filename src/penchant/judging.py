@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,7 @@ class Judging:
         say: Say,
         model: Any = None,
     ) -> Path:
-        """Writes `evaluation.json`, `scores.json` and `report.html` into `folder`; returns the latter.
+        """Writes `evaluation.json`, `scores.json`, `movement.json` and `report.html` into `folder`; returns the latter.
 
         `model` is the policy: with it the KL divergence of texts from the base is measured.
         """
@@ -176,6 +176,8 @@ class Judging:
         rows = [row.record() for row in result.evidence]
         (folder / "evaluation.json").write_text(json.dumps(rows, indent=1))
         (folder / "scores.json").write_text(json.dumps(self._scores(base, policy)))
+        spread_before = spread(base[-1], eye_of(self.judges))
+        (folder / "movement.json").write_text(json.dumps(_movement(result, spread_before), indent=1))
         for row in rows:
             say(sentence(row))
         sample, marker = WORDS[base[-1].modality].sample, self.judges[self.first][0].name
@@ -183,7 +185,7 @@ class Judging:
             title=f"penchant: {self.recipe.name}",
             base=self.recipe.policy.path,
             policies=(result,),
-            base_diversity=spread(base[-1], eye_of(self.judges)),
+            base_diversity=spread_before,
             exhibits=tuple(
                 pair
                 for b, p in zip(base, policy, strict=True)
@@ -195,6 +197,13 @@ class Judging:
             citations=tuple(bibliography(self.recipe)),
         )
         return write_report(folder, data)
+
+
+def _movement(result: PolicyResult, base: Any) -> dict[str, Any]:
+    """Drift from the base and diversity of both, of the last kind of prompts."""
+    drift = None if result.drift is None else asdict(result.drift)
+    sides = {"base": base, "policy": result.diversity}
+    return {"drift": drift, "diversity": {side: found and asdict(found) for side, found in sides.items()}}
 
 
 def _reading(report: Any, selection: Any) -> Reading:

@@ -104,7 +104,7 @@ def _prepare_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
     if not resume:
         # The outcome goes last: while it is there the folder holds a finished run.
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        for name in ("metrics.jsonl", "report.html", "evaluation.json", "scores.json", "outcome.json"):
+        for name in ("metrics.jsonl", "report.html", "evaluation.json", "scores.json", "movement.json", "outcome.json"):
             (folder / name).unlink(missing_ok=True)
     _write(folder / "recipe.toml", to_toml(recipe) + "\n[versions]\n" + _versions())
 
