@@ -28,6 +28,7 @@ TESTS = (
     "tests/objectives/test_meaning.py",
     "tests/objectives/test_meaning_text.py",
     "tests/objectives/test_irepo.py",
+    "tests/objectives/test_rwr.py",
     "tests/objectives/test_composed.py",
     "tests/objectives/test_divergences.py",
     "tests/objectives/test_listwise.py",
@@ -58,6 +59,7 @@ PAIRED, PAIRS, READ, SIMPO, ORPO, AOT, WPO, TPO, MIXTURE, IREPO, LD, DIVERGENCES
         "bradley_terry",
     )
 )
+RWR, WEIGHTS = (f"objectives/{name}.py" for name in ("rwr", "reward_weights"))
 SHARED, GAUSSIAN, DIFFUSION = (f"likelihoods/{name}.py" for name in ("_denoising", "gaussian", "diffusion"))
 
 
@@ -343,6 +345,23 @@ MUTANTS = (
     Mutant("mapo on text by totals", MAPO, '-2 * read.log_prob(inputs, "mean")', "-2 * read.log_prob(inputs)"),
     Mutant("sft mean ignored", "objectives/sft.py", "read.log_prob(inputs, self.reduce)", "read.log_prob(inputs)"),
     Mutant("sft on the worst", "objectives/sft.py", "best_BK, _ = extremes", "_, best_BK = extremes"),
+    Mutant("rwr sign", RWR, "loss_B = -(weight_BK * logp_BK)", "loss_B = (weight_BK * logp_BK)"),
+    Mutant("rwr without weights", RWR, "-(weight_BK * logp_BK)", "-(known_BK * logp_BK)"),
+    Mutant("rwr summed, not averaged", RWR, " / known_BK.sum(-1).clamp(min=1)", ""),
+    Mutant("rwr missing rewards are zero", RWR, "inputs.mask_BK & ~inputs.scores_BK.isnan()", "inputs.mask_BK"),
+    Mutant(
+        "rwr temperature multiplies",
+        WEIGHTS,
+        "reward_BK / self.temperature).clamp",
+        "reward_BK * self.temperature).clamp",
+    ),
+    Mutant("rwr exponential overflows", WEIGHTS, ".clamp(max=math.log(self.largest)).exp()", ".exp()"),
+    Mutant("rwr softmax over the batch", WEIGHTS, "low).softmax(-1)", "low).flatten().softmax(-1).view_as(reward_BK)"),
+    Mutant("rwr softmax weights sum to one", WEIGHTS, "known_BK.sum(-1, keepdim=True) * share_BK", "share_BK"),
+    Mutant(
+        "rwr clip without a floor", WEIGHTS, "reward_BK.clamp(self.low, self.high)", "reward_BK.clamp(max=self.high)"
+    ),
+    Mutant("rwr normalised by the sum", WEIGHTS, "weight_BK * count / weight_BK.sum()", "weight_BK / weight_BK.sum()"),
     Mutant("mapo phi increasing", MAPO, "self.power * log_phi(", "-self.power * log_phi("),
     Mutant("mapo sft weight", MAPO, "error_BK[:, :, None] + self.beta", "0.5 * error_BK[:, :, None] + self.beta"),
     Mutant("mapo sft on the loser", MAPO, "error_BK[:, :, None] + self.beta", "error_BK[:, None, :] + self.beta"),

@@ -13,6 +13,7 @@ from penchant.objectives import (
     IPO,
     OBJECTIVES,
     SFT,
+    ExpWeight,
     ForwardKL,
     ReferenceFree,
     SimPO,
@@ -22,6 +23,7 @@ from penchant.types import Density, LogProbs, Objective, ObjectiveInputs
 # Betas that keep the logits of these small inputs in the interesting range.
 TAME: dict[str, dict[str, Any]] = {
     "sft": {},
+    "rwr": {"weight": ExpWeight(temperature=0.5, largest=4.0)},
     "dpo": {"beta": 2.0, "label_smoothing": 0.1},
     "robust_dpo": {"beta": 2.0},
     "hinge": {"beta": 0.4},

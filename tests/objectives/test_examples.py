@@ -15,6 +15,7 @@ import pytest
         "penchant.objectives.dpo",
         "penchant.objectives.mapo",
         "penchant.objectives.numerics",
+        "penchant.objectives.rwr",
         "penchant.objectives.simpo",
         "penchant.likelihoods.diffusion",
         "penchant.likelihoods.gaussian",

@@ -23,6 +23,15 @@ from penchant.objectives.nca import NCA
 from penchant.objectives.orpo import ORPO
 from penchant.objectives.rankdpo import RankDPO
 from penchant.objectives.reference_free import ReferenceFree
+from penchant.objectives.reward_weights import (
+    ClippedWeight,
+    ExpWeight,
+    RawWeight,
+    RewardWeight,
+    SelfNormalisedWeight,
+    SoftmaxWeight,
+)
+from penchant.objectives.rwr import RWR
 from penchant.objectives.sft import SFT
 from penchant.objectives.simpo import SimPO
 from penchant.objectives.sppo import SPPO
@@ -32,6 +41,7 @@ from penchant.types import Objective
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "sft": SFT,
+    "rwr": RWR,
     "dpo": DPO,
     "robust_dpo": RobustDPO,
     "hinge": Hinge,
@@ -79,6 +89,7 @@ __all__ = [
     "NCA",
     "OBJECTIVES",
     "ORPO",
+    "RWR",
     "SFT",
     "SPPO",
     "TPO",
@@ -88,9 +99,11 @@ __all__ = [
     "APOZero",
     "APOZeroUnpaired",
     "AlphaDivergence",
+    "ClippedWeight",
     "DiffusionKTO",
     "DiscoPOP",
     "Divergence",
+    "ExpWeight",
     "ForwardKL",
     "Hinge",
     "JensenShannon",
@@ -100,9 +113,13 @@ __all__ = [
     "Mixture",
     "PlackettLuce",
     "RankDPO",
+    "RawWeight",
     "ReferenceFree",
     "ReverseKL",
+    "RewardWeight",
     "RobustDPO",
+    "SelfNormalisedWeight",
     "SimPO",
+    "SoftmaxWeight",
     "bradley_terry_loss",
 ]
