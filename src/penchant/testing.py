@@ -40,8 +40,13 @@ def build(name: str, folder: str | Path, *, seed: int = 0) -> Path:
         tiny_language_model(name, seed).save_pretrained(str(folder))
         language_tokenizer().save_pretrained(str(folder))
         return Path(folder)
+    from penchant import testing_video
+
+    if name in testing_video.BUILDERS:
+        return testing_video.save(testing_video.BUILDERS[name](seed), folder, size=testing_video.SIZES[name])
     if name not in _BUILDERS:
-        raise ModelError(f"no tiny model is called '{name}'.", remedy=nearest(name, [*_BUILDERS, *LANGUAGE_MODELS]))
+        known = [*_BUILDERS, *testing_video.BUILDERS, *LANGUAGE_MODELS]
+        raise ModelError(f"no tiny model is called '{name}'.", remedy=nearest(name, known))
     pipeline = _BUILDERS[name](seed)
     pipeline.save_pretrained(str(folder), safe_serialization=True)
     return Path(folder)
@@ -51,7 +56,7 @@ def tiny_sd15(seed: int = 0, *, prediction_type: str = "epsilon") -> Any:
     """StableDiffusionPipeline: 16x16 latents of 4 channels, 32x32 pixels, 77 tokens of width 32."""
     from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
-    with _seeded(seed):
+    with seeded(seed):
         unet = UNet2DConditionModel(
             sample_size=16,
             in_channels=4,
@@ -70,7 +75,7 @@ def tiny_sd15(seed: int = 0, *, prediction_type: str = "epsilon") -> Any:
                 **_BETAS, prediction_type=prediction_type, clip_sample=False, set_alpha_to_one=False
             ),
             vae=_vae(channels=4, scaling_factor=0.18215),
-            text_encoder=_clip(),
+            text_encoder=tiny_clip(),
             tokenizer=_clip_tokenizer(),
             safety_checker=None,
             feature_extractor=None,
@@ -82,7 +87,7 @@ def tiny_sdxl(seed: int = 0) -> Any:
     """StableDiffusionXLPipeline: 16x16 latents of 4 channels, 32x32 pixels, two encoders of width 32."""
     from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 
-    with _seeded(seed):
+    with seeded(seed):
         unet = UNet2DConditionModel(
             sample_size=16,
             in_channels=4,
@@ -104,9 +109,9 @@ def tiny_sdxl(seed: int = 0) -> Any:
             unet=unet,
             scheduler=EulerDiscreteScheduler(**_BETAS, timestep_spacing="leading"),
             vae=_vae(channels=4, scaling_factor=0.13025),
-            text_encoder=_clip(),
+            text_encoder=tiny_clip(),
             tokenizer=_clip_tokenizer(),
-            text_encoder_2=_clip(projection=True),
+            text_encoder_2=tiny_clip(projection=True),
             tokenizer_2=_clip_tokenizer(),
             force_zeros_for_empty_prompt=True,
             add_watermarker=False,
@@ -117,7 +122,7 @@ def tiny_sd3(seed: int = 0) -> Any:
     """StableDiffusion3Pipeline: 16x16 latents of 4 channels, 32x32 pixels, timestep shift 3."""
     from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
 
-    with _seeded(seed):
+    with seeded(seed):
         transformer = SD3Transformer2DModel(
             sample_size=16,
             patch_size=2,
@@ -134,11 +139,11 @@ def tiny_sd3(seed: int = 0) -> Any:
             transformer=transformer,
             scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
             vae=_vae(channels=4, scaling_factor=1.5305, shift_factor=0.0609),
-            text_encoder=_clip(projection=True),
+            text_encoder=tiny_clip(projection=True),
             tokenizer=_clip_tokenizer(),
-            text_encoder_2=_clip(projection=True),
+            text_encoder_2=tiny_clip(projection=True),
             tokenizer_2=_clip_tokenizer(),
-            text_encoder_3=_t5(width=64),
+            text_encoder_3=tiny_t5(width=64),
             tokenizer_3=_t5_tokenizer(),
         )
 
@@ -147,7 +152,7 @@ def tiny_flux(seed: int = 0, *, guidance_embeds: bool = True) -> Any:
     """FluxPipeline: latents of 4 channels packed to 16; ask for a resolution, e.g. 32, since its own is 256."""
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 
-    with _seeded(seed):
+    with seeded(seed):
         transformer = FluxTransformer2DModel(
             patch_size=1,
             in_channels=16,
@@ -164,9 +169,9 @@ def tiny_flux(seed: int = 0, *, guidance_embeds: bool = True) -> Any:
             transformer=transformer,
             scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0),
             vae=_vae(channels=4, scaling_factor=0.3611, shift_factor=0.1159),
-            text_encoder=_clip(),
+            text_encoder=tiny_clip(),
             tokenizer=_clip_tokenizer(),
-            text_encoder_2=_t5(width=32),
+            text_encoder_2=tiny_t5(width=32),
             tokenizer_2=_t5_tokenizer(),
         )
 
@@ -214,7 +219,7 @@ def tiny_language_model(name: str, seed: int = 0) -> Any:
     own = LANGUAGE_MODELS[name]
     ids = {"bos_token_id": 0, "pad_token_id": _SPECIALS["<pad>"], "eos_token_id": _SPECIALS["<end>"]}
     sizes = {"vocab_size": _VOCABULARY} if name == "gpt2" else common
-    with _seeded(seed):
+    with seeded(seed):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **{**sizes, **ids, **own}))
         for parameter in model.parameters():
             if parameter.dim() > 1:
@@ -224,7 +229,7 @@ def tiny_language_model(name: str, seed: int = 0) -> Any:
 
 def language_tokenizer() -> Any:
     """Bytes, one beginning-of-sequence token, and a chat template in the common shape."""
-    tokenizer = _byte_tokenizer(template="<start> $A", lowercase=False)
+    tokenizer = byte_tokenizer(template="<start> $A", lowercase=False)
     tokenizer.model_max_length = 512
     tokenizer.chat_template = (
         "{% for m in messages %}<start>{{ m.role }}\n{{ m.content }}<end>\n{% endfor %}"
@@ -250,7 +255,8 @@ _BETAS: dict[str, Any] = {
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
+    """Random weights as a function of `seed`; the global stream goes on as if nothing had been drawn."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -274,7 +280,8 @@ def _vae(*, channels: int, scaling_factor: float, shift_factor: float | None = N
     return vae.eval()
 
 
-def _clip(*, projection: bool = False) -> Any:
+def tiny_clip(*, projection: bool = False) -> Any:
+    """A CLIP text encoder of width 32."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     config = CLIPTextConfig(
@@ -291,7 +298,8 @@ def _clip(*, projection: bool = False) -> Any:
     return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config).eval()
 
 
-def _t5(*, width: int) -> Any:
+def tiny_t5(*, width: int) -> Any:
+    """A T5 encoder."""
     from transformers import T5Config, T5EncoderModel
 
     config = T5Config(vocab_size=_VOCABULARY, d_model=width, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
@@ -299,14 +307,15 @@ def _t5(*, width: int) -> Any:
 
 
 def _clip_tokenizer() -> Any:
-    return _byte_tokenizer(template="<start> $A <end>", lowercase=True)
+    return byte_tokenizer(template="<start> $A <end>", lowercase=True)
 
 
 def _t5_tokenizer() -> Any:
-    return _byte_tokenizer(template="$A <end>", lowercase=False)
+    return byte_tokenizer(template="$A <end>", lowercase=False)
 
 
-def _byte_tokenizer(*, template: str, lowercase: bool) -> Any:
+def byte_tokenizer(*, template: str, lowercase: bool, longest: int = 77) -> Any:
+    """A tokenizer that reads bytes, with the specials that `template` puts around them."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -320,7 +329,7 @@ def _byte_tokenizer(*, template: str, lowercase: bool) -> Any:
     core.post_processor = processors.TemplateProcessing(single=template, special_tokens=[*_SPECIALS.items()])
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
-        model_max_length=77,
+        model_max_length=longest,
         bos_token="<start>",
         eos_token="<end>",
         pad_token="<pad>",

@@ -17,16 +17,18 @@ from PIL import Image
 import penchant
 from penchant.models.families import FAMILIES
 
+PICTURE_FAMILIES = [name for name, family in FAMILIES.items() if family.modality == "picture"]
+
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     from penchant.testing import build
 
     root = tmp_path_factory.mktemp("tiny")
-    return {name: build(name, root / name) for name in FAMILIES}
+    return {name: build(name, root / name) for name in PICTURE_FAMILIES}
 
 
-@pytest.fixture(params=[*FAMILIES])
+@pytest.fixture(params=PICTURE_FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
     return request.param
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
-
 import pytest
 import torch
-from model_fixtures import RESOLUTION, rows, train_a_little
+from model_fixtures import RESOLUTION, Recorder, assert_same_arguments, rows, train_a_little
 
 import penchant
 from penchant.models.flux import unpack
@@ -15,20 +13,6 @@ from penchant.models.latents import posterior_noise
 
 PROMPTS = ["a red cat", "two dogs", "an old tree", "rain"]
 SEEDS = [3, 1, 4, 1]
-
-
-class Recorder:
-    """Writes down, by argument name, every call of a module and its answer."""
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        self.calls: list[tuple[dict, torch.Tensor]] = []
-        self.signature = inspect.signature(type(module).forward)
-        self.handle = module.register_forward_hook(self._write, with_kwargs=True)
-
-    def _write(self, module, args, kwargs, output) -> None:
-        given = self.signature.bind(module, *args, **kwargs).arguments
-        del given["self"]
-        self.calls.append(({k: v for k, v in given.items() if v is not None}, output[0]))
 
 
 def test_predictions_have_the_shape_of_the_latents(shared, pictures):
@@ -73,18 +57,6 @@ def test_denoise_gives_the_module_what_the_pipeline_gives_it(shared, family):
         assert_same_arguments(ours, theirs)
         torch.testing.assert_close(prediction, answer, rtol=0, atol=2e-6)
     recorder.handle.remove()
-
-
-def assert_same_arguments(ours: dict, theirs: dict) -> None:
-    assert set(theirs) - set(ours) <= {"joint_attention_kwargs"}  # an empty dictionary
-    for name in set(ours) & set(theirs):
-        mine, other = ours[name], theirs[name]
-        if isinstance(mine, dict):
-            assert_same_arguments(mine, other)
-        elif isinstance(mine, torch.Tensor):
-            torch.testing.assert_close(mine.float(), other.float().expand(mine.shape), rtol=1e-6, atol=2e-6)
-        else:
-            assert mine == other, name
 
 
 def test_a_picture_does_not_depend_on_its_batch(shared):

@@ -11,8 +11,8 @@ __all__ = ["Policy", "load"]
 
 
 def load(policy: str | PathLike[str] | Policy, **options: Any) -> Any:
-    """The loaded model, on the CPU, with its adapter if one is asked for: an `ImageModel`, or a `CausalLM` where the
-    folder holds a causal language model. `model.spec` is its `Policy`.
+    """The loaded model, on the CPU, with its adapter if one is asked for: an `ImageModel`, a `VideoModel`, or a
+    `CausalLM` where the folder holds a causal language model. `model.spec` is its `Policy`.
 
     Args:
         policy: a `Policy`; or a pipeline folder, a hub id, or `zoo:NAME`.

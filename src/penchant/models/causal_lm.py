@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,8 @@ class CausalLM(LanguageModel):
         has_adapters: whether a LoRA adapter trains.
         cut: how many prompts and completions were longer than the policy allows, and lost the rest.
     """
+
+    modality: ClassVar[str] = "text"
 
     def __init__(self, model: Any, tokenizer: Any, spec: Policy) -> None:
         self.bare, self.tokenizer, self.spec = model.eval(), tokenizer, spec

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from penchant.errors import ModelError, nearest
 
 if TYPE_CHECKING:
-    from penchant.models.adapter import ImageModel
+    from penchant.models.pipeline_model import PipelineModel
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """A pipeline class of diffusers, its trainable component, and where our adapter stands."""
+    """A pipeline class of diffusers, its trainable component (and a second, which not every folder has), where our
+    adapter stands, and what it samples.
+    """
 
     pipeline: str
     component: str
     module: str
     adapter: str
+    modality: Literal["picture", "clip"] = "picture"
+    second: str | None = None
 
-    def adapter_class(self) -> type[ImageModel]:
+    def adapter_class(self) -> type[PipelineModel]:
         """Import the adapter; heavy libraries load only now."""
         return getattr(importlib.import_module(self.module), self.adapter)
 
@@ -50,6 +54,42 @@ FAMILIES: dict[str, Family] = {
         component="transformer",
         module="penchant.models.flux",
         adapter="Flux",
+    ),
+    "wan": Family(
+        pipeline="WanPipeline",
+        component="transformer",
+        module="penchant.models.wan",
+        adapter="Wan",
+        modality="clip",
+        second="transformer_2",
+    ),
+    "ltx": Family(
+        pipeline="LTXPipeline",
+        component="transformer",
+        module="penchant.models.ltx",
+        adapter="LTX",
+        modality="clip",
+    ),
+    "hunyuan-video": Family(
+        pipeline="HunyuanVideoPipeline",
+        component="transformer",
+        module="penchant.models.hunyuan_video",
+        adapter="HunyuanVideo",
+        modality="clip",
+    ),
+    "cogvideox": Family(
+        pipeline="CogVideoXPipeline",
+        component="transformer",
+        module="penchant.models.cogvideox",
+        adapter="CogVideoX",
+        modality="clip",
+    ),
+    "mochi": Family(
+        pipeline="MochiPipeline",
+        component="transformer",
+        module="penchant.models.mochi",
+        adapter="Mochi",
+        modality="clip",
     ),
 }
 

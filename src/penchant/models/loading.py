@@ -15,11 +15,11 @@ from penchant.errors import ModelError
 from penchant.models.families import Family, family_of
 
 if TYPE_CHECKING:
-    from penchant.models.adapter import ImageModel
     from penchant.models.causal_lm import CausalLM
+    from penchant.models.pipeline_model import PipelineModel
     from penchant.models.spec import Policy
 
-IMAGE_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+ATTENTION_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _TO_SAFETENSORS = "convert the weights to safetensors (load them where you trust them and save_pretrained again)."
@@ -106,7 +106,7 @@ def refuse_pickles(source: str, index: dict[str, Any]) -> None:
             raise ModelError(f"has only pickled weights ({pickled[0]}).", file=part, remedy=_TO_SAFETENSORS)
 
 
-def load_policy(policy: Policy) -> ImageModel | CausalLM:
+def load_policy(policy: Policy) -> PipelineModel | CausalLM:
     """Load, freeze what does not train, attach the adapter. See `penchant.models.load`."""
     source = locate(policy.path)
     if is_language_model(source):
@@ -119,7 +119,7 @@ def load_policy(policy: Policy) -> ImageModel | CausalLM:
     if policy.adapter is not None:
         model.load_lora(resolve(policy.adapter))
     elif policy.lora:
-        model.add_lora(policy.lora, alpha=policy.lora_alpha, targets=policy.lora_targets or IMAGE_TARGETS)
+        model.add_lora(policy.lora, alpha=policy.lora_alpha, targets=policy.lora_targets or ATTENTION_TARGETS)
     if policy.gradient_checkpointing:
         model.bare.enable_gradient_checkpointing()
     return model
@@ -184,6 +184,9 @@ def _load_pipeline(policy: Policy, source: str, index: dict[str, Any], family: F
         "vae": torch.float32,
         family.component: torch.float32 if trains_in_full else dtype,
     }
+    # A second denoiser trains like the first; an index names what a folder lacks as [null, null].
+    if family.second is not None and index.get(family.second, [None])[0] is not None:
+        dtypes[family.second] = dtypes[family.component]
     options: dict[str, Any] = {"torch_dtype": dtypes, "use_safetensors": True}
     if policy.variant is not None:
         options["variant"] = policy.variant
@@ -192,7 +195,7 @@ def _load_pipeline(policy: Policy, source: str, index: dict[str, Any], family: F
         options |= {"safety_checker": None, "requires_safety_checker": False}
     try:
         if policy.vae_path is not None:
-            options["vae"] = _load_vae(policy.vae_path)
+            options["vae"] = _load_vae(policy.vae_path, getattr(diffusers, index["vae"][1]))
         with warnings.catch_warnings():
             # `torch_dtype` is what every supported diffusers knows; older ones would ignore its new name `dtype`.
             warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
@@ -205,9 +208,7 @@ def _load_pipeline(policy: Policy, source: str, index: dict[str, Any], family: F
         ) from error
 
 
-def _load_vae(path: str) -> Any:
-    from diffusers import AutoencoderKL
-
+def _load_vae(path: str, kind: Any) -> Any:
     inner = Path(path) / "vae"
     folder = str(inner) if inner.is_dir() else path
-    return AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True)
+    return kind.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True)

@@ -12,6 +12,8 @@ from penchant.errors import ModelError, nearest
 
 ADAPTER = "default"
 WEIGHTS = "pytorch_lora_weights.safetensors"
+# diffusers keeps no adapter of a second denoiser beside the first; in a file of its own it loads it with the option.
+SECOND, SECOND_WEIGHTS = "transformer_2", "pytorch_lora_weights_2.safetensors"
 PEFT_WEIGHTS = "adapter_model.safetensors"
 
 
@@ -55,10 +57,12 @@ def load(pipeline: Any, component: str, folder: str) -> None:
     Raises:
         ModelError: the folder holds no safetensors LoRA weights, or they are of another model.
     """
-    if not Path(folder, WEIGHTS).is_file():
-        raise ModelError(f"holds no {WEIGHTS}.", file=folder, remedy="give the folder that a LoRA run saved.")
+    file = SECOND_WEIGHTS if component == SECOND else WEIGHTS
+    if not Path(folder, file).is_file():
+        raise ModelError(f"holds no {file}.", file=folder, remedy="give the folder that a LoRA run saved.")
     module = getattr(pipeline, component)
-    pipeline.load_lora_weights(folder, weight_name=WEIGHTS, adapter_name=ADAPTER, use_safetensors=True)
+    options = {"load_into_transformer_2": True} if component == SECOND else {}
+    pipeline.load_lora_weights(folder, weight_name=file, adapter_name=ADAPTER, use_safetensors=True, **options)
     if ADAPTER not in getattr(module, "peft_config", {}):
         raise ModelError("holds an adapter of another model.", file=folder, remedy="give the policy it was trained on.")
     module.requires_grad_(False)
@@ -106,15 +110,20 @@ def merged(module: Any) -> Any:
 
 
 def save(pipeline: Any, component: str, folder: str) -> None:
-    """Write the adapter so that `pipe.load_lora_weights(folder)` reads it, alpha included."""
+    """Write the adapter so that `pipe.load_lora_weights(folder)` reads it, alpha included; a second denoiser's with
+    `weight_name=SECOND_WEIGHTS, load_into_transformer_2=True`.
+    """
     from diffusers.utils import convert_state_dict_to_diffusers
     from peft import get_peft_model_state_dict
 
     module = getattr(pipeline, component)
     weights = convert_state_dict_to_diffusers(get_peft_model_state_dict(module, adapter_name=ADAPTER))
     metadata = module.peft_config[ADAPTER].to_dict()
+    file, name = (SECOND_WEIGHTS, "transformer") if component == SECOND else (WEIGHTS, component)
     pipeline.save_lora_weights(
-        folder, **{f"{component}_lora_layers": weights, f"{component}_lora_adapter_metadata": metadata}
+        folder,
+        weight_name=file,
+        **{f"{name}_lora_layers": weights, f"{name}_lora_adapter_metadata": metadata},
     )
 
 

@@ -41,15 +41,32 @@ def diffusion_process(scheduler: Any) -> Process:
     return Process(prediction=prediction, alphas_cumprod=table.detach().clone().float())
 
 
-def flow_process(scheduler: Any, *, tokens: int) -> Process:
+def flow_process(scheduler: Any, *, tokens: int | None = None) -> Process:
     """Straight paths with the model's timestep shift k: sigma' = k sigma / (1 + (k - 1) sigma).
 
     A shift that depends on the number of image tokens, e^mu / (e^mu + 1/sigma - 1), is the same formula with k = e^mu
-    (k = mu where the configuration says "linear"), so one resolution has one shift.
+    (k = mu where the configuration says "linear"), so one resolution has one shift. Multistep solvers (UniPC, DPM++)
+    that walk a flow call the static one `flow_shift`. How a sampler stretches the end of its path (`shift_terminal`) is
+    no part of the process.
+
+    Raises:
+        ModelError: the scheduler is set for a diffusion model.
     """
     config = scheduler.config
+    if config.get("prediction_type", "flow_prediction") != "flow_prediction":
+        raise ModelError(
+            f"{type(scheduler).__name__} expects a prediction of '{config.prediction_type}' of a flow model.",
+            field="prediction_type",
+            remedy="put a scheduler with prediction_type='flow_prediction' and use_flow_sigmas=True into the folder.",
+        )
     if not config.get("use_dynamic_shifting", False):
-        return Process(prediction="velocity", shift=float(config.get("shift", 1.0)))
+        return Process(prediction="velocity", shift=float(config.get("flow_shift", config.get("shift", 1.0))))
+    if tokens is None:
+        raise ModelError(
+            "the scheduler wants a shift that depends on the number of tokens, which this pipeline does not give it.",
+            field="use_dynamic_shifting",
+            remedy="set it to false and give a static shift.",
+        )
     few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
     low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
     mu = low + (high - low) * (tokens - few) / (many - few)

@@ -17,8 +17,9 @@ class Policy:
             for a model that we ship.
         lora: rank of the adapter; 0 trains every weight (of the denoiser).
         lora_alpha: numerator of the adapter's scale alpha / rank; None means alpha = rank, a scale of 1.
-        lora_targets: layers that get an adapter. None means, for images, the four attention projections (what the
-            diffusers Diffusion-DPO scripts and the MaPO LoRA script train), for text every linear layer but the head.
+        lora_targets: layers that get an adapter. None means, for images and video, the four attention projections (what
+            the diffusers Diffusion-DPO scripts, the MaPO LoRA script and Flow-DPO train), for text every linear layer
+            but the head.
         adapter: folder (or `zoo:NAME`) with saved LoRA weights to continue from or to sample with; its rank is its
             own, so `lora` stays 0.
         dtype: type of the frozen weights and of the computation. Weights that train stay in float32, because the
@@ -27,7 +28,10 @@ class Policy:
         vae_path: another VAE, e.g. one that does not overflow in half precision.
         variant: file variant inside the folder, e.g. "fp16".
         family: "auto" reads it from model_index.json; otherwise a name of `penchant.models.families.FAMILIES`.
-        resolution: side in pixels of training and sampling; None means the model's own.
+        resolution: side in pixels of training and sampling, for clips the height; None means the model's own.
+        width: width of clips in pixels; None means `resolution` if that is given, else the model's own.
+        frames: frames of a clip; None means the model's own.
+        fps: frames a second of clips; None means the model's own.
         chat: whether texts go through the tokenizer's chat template: if there is one ("auto"), always, or never.
         max_prompt: longest prompt in tokens; what is over loses its beginning, and is counted. None for no limit.
         max_completion: longest completion in tokens; what is over loses its end, and is counted. None for no limit.
@@ -44,6 +48,9 @@ class Policy:
     variant: str | None = None
     family: str = "auto"
     resolution: int | None = None
+    width: int | None = None
+    frames: int | None = None
+    fps: float | None = None
     chat: Literal["auto", "template", "plain"] = "auto"
     max_prompt: int | None = None
     max_completion: int | None = None
