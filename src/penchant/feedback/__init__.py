@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from penchant.feedback.annotators import SimulatedAnnotator, temperature_for
+from penchant.feedback.clip import Clip
 from penchant.feedback.doctor import Diagnosis, doctor
-from penchant.feedback.export import export_groups, export_parquet
+from penchant.feedback.export import export_groups, export_parquet, export_videoalign
+from penchant.feedback.footage import sample_frames
 from penchant.feedback.groups import Candidate, Feedback, Group, Judgement, Media, Prompt, rank_values
 from penchant.feedback.media import decode_image
 from penchant.feedback.rankings import labelled, log_strengths, verdict, votes_to_judgement, win_matrix
 from penchant.feedback.reading import read, stream
 from penchant.feedback.report import ReadingReport
 from penchant.feedback.store import append, open_store, replace_groups, verify, write
+from penchant.feedback.video_files import clip_of, decode_clip, encode_clip
 from penchant.feedback.views import (
     LabelledRow,
     Pair,
@@ -28,6 +31,7 @@ from penchant.feedback.views import (
 
 __all__ = [
     "Candidate",
+    "Clip",
     "Diagnosis",
     "Feedback",
     "Group",
@@ -45,10 +49,14 @@ __all__ = [
     "append",
     "best_vs_worst",
     "binary",
+    "clip_of",
+    "decode_clip",
     "decode_image",
     "doctor",
+    "encode_clip",
     "export_groups",
     "export_parquet",
+    "export_videoalign",
     "labelled",
     "log_strengths",
     "open_store",
@@ -57,6 +65,7 @@ __all__ = [
     "ranked",
     "read",
     "replace_groups",
+    "sample_frames",
     "scores",
     "select",
     "stream",

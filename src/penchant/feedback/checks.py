@@ -40,11 +40,12 @@ def refused_rows(report: ReadingReport | None) -> Finding | None:
     )
 
 
-def _preference(group: Group) -> str | None:
+def preference(group: Group, dimension: str = "overall") -> str | None:
     """The id of the one best candidate, `tie`, or None when nobody judged (or the scales cannot be compared)."""
-    if mixed_scales(j for j in group.judgements if j.dimension == "overall" and j.weight > 0):
+    if mixed_scales(j for j in group.judgements if j.dimension == dimension and j.weight > 0):
         return None
-    given = [(value, c.id) for value, c in zip(scores(group), group.candidates, strict=True) if value is not None]
+    judged = zip(scores(group, dimension), group.candidates, strict=True)
+    given = [(value, c.id) for value, c in judged if value is not None]
     if len(given) < 2:
         return None
     best = max(value for value, _ in given)
@@ -84,7 +85,7 @@ def contradictions(groups: Sequence[Group]) -> Finding | None:
             for judgement in group.judgements:
                 if judgement.dimension == "overall":
                     alone = Group(prompt=group.prompt, candidates=group.candidates, judgements=(judgement,), id=name)
-                    winners.add(_preference(alone))
+                    winners.add(preference(alone))
         if len(winners - {None, "tie"}) > 1:
             contested.append(name)
     if not contested:
@@ -124,7 +125,7 @@ def position_bias(groups: Sequence[Group]) -> Finding | None:
 
     wins: dict[int, list[bool]] = defaultdict(list)
     for group in groups:
-        best = _preference(group)
+        best = preference(group)
         if best not in (None, "tie"):
             wins[len(group.candidates)].append(group.candidates[0].id == best)
     if not wins:
@@ -145,8 +146,14 @@ def position_bias(groups: Sequence[Group]) -> Finding | None:
 
 
 def ties(groups: Sequence[Group]) -> Finding | None:
-    """The share of groups without a strict preference, and of groups nobody judged."""
-    decided = Counter(_preference(group) for group in groups if len(group.candidates) > 1)
+    """The share of groups without a strict preference, and of groups nobody judged.
+
+    Where all judgements are of other dimensions, `dimension_checks` has their ties.
+    """
+    judged = {j.dimension for group in groups for j in group.judgements}
+    if judged and "overall" not in judged:
+        return None
+    decided = Counter(preference(group) for group in groups if len(group.candidates) > 1)
     tied, unjudged, total = decided["tie"], decided[None], sum(decided.values())
     if not total:
         return None
@@ -174,7 +181,7 @@ def agreement(groups: Sequence[Group]) -> Finding | None:
         for judgement in group.judgements:
             if judgement.dimension == "overall" and judgement.annotator is not None and len(order) > 1:
                 alone = Group(prompt=group.prompt, candidates=group.candidates, judgements=(judgement,))
-                winner = _preference(alone)
+                winner = preference(alone)
                 if winner is not None:
                     units[group.id][judgement.annotator] = -1 if winner == "tie" else order.index(winner)
     units = {name: answers for name, answers in units.items() if len(answers) > 1}
@@ -231,7 +238,7 @@ def length_bias(groups: Sequence[Group]) -> Finding | None:
     longer_wins = []
     for group in groups:
         lengths = {c.id: len(c.text) for c in group.candidates if c.text is not None and c.media is None}
-        best = _preference(group)
+        best = preference(group)
         if len(lengths) == len(group.candidates) == 2 and best in lengths and len(set(lengths.values())) == 2:
             longer_wins.append(lengths[best] == max(lengths.values()))
     if not longer_wins:
@@ -275,15 +282,18 @@ def pictures(groups: Sequence[Group], *, sample: int) -> list[Finding]:
     """Decode the images of up to `sample` groups: sizes, files that do not decode, near-duplicates inside a group."""
     from penchant.errors import MediaError
     from penchant.feedback.media import decode_image, dhash
+    from penchant.feedback.video_files import is_clip
 
     sizes: Counter[tuple[int, int]] = Counter()
     broken: list[str] = []
     near: list[str] = []
-    for group in _sampled(groups, sample):
+    for group in sampled(groups, sample):
         hashes: list[int] = []
         for media in (c.media for c in group.candidates if c.media is not None and c.media.mime.startswith("image/")):
             try:
-                image, _ = decode_image(media.bytes())
+                if is_clip(data := media.bytes()):
+                    continue
+                image, _ = decode_image(data)
             except MediaError as error:
                 broken.append(str(error))
                 continue
@@ -294,7 +304,8 @@ def pictures(groups: Sequence[Group], *, sample: int) -> list[Finding]:
     return _picture_findings(sizes, broken, near)
 
 
-def _sampled(groups: Sequence[Group], sample: int) -> Sequence[Group]:
+def sampled(groups: Sequence[Group], sample: int) -> Sequence[Group]:
+    """At most `sample` groups, the same ones every time."""
     if len(groups) <= sample:
         return groups
     chosen = counted_rng(0, "doctor").choice(len(groups), size=sample, replace=False)

@@ -8,8 +8,13 @@ from dataclasses import asdict, dataclass
 from os import PathLike
 
 from penchant.feedback.checks import CHECKS, Finding, Severity, pictures, refused_rows
+from penchant.feedback.clip_checks import clips
+from penchant.feedback.dimension_checks import dimensions
 from penchant.feedback.groups import Feedback, Group
 from penchant.feedback.report import ReadingReport
+
+CLIPS = 200
+"""Groups whose clips are decoded: a pair of 5 seconds costs as much as hundreds of images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +68,8 @@ def doctor(source: str | PathLike[str] | Sequence[Group], *, images: int = 2000,
 
     Args:
         source: anything `read` reads, or groups in memory.
-        images: decode the images of at most so many groups (chosen by a counted draw); 0 looks at none.
+        images: decode the images of at most so many groups (chosen by a counted draw), and the clips of at most so many
+            and at most `CLIPS`; 0 looks at none.
         limit: with a path, read at most so many rows.
 
     Raises:
@@ -73,8 +79,8 @@ def doctor(source: str | PathLike[str] | Sequence[Group], *, images: int = 2000,
 
     groups = read(source, limit=limit) if isinstance(source, str | PathLike) else source
     report = groups.report if isinstance(groups, Feedback) else None
-    found = [refused_rows(report), *(check(groups) for check in CHECKS if groups)]
+    found = [refused_rows(report), *(check(groups) for check in (*CHECKS, dimensions) if groups)]
     findings = [finding for finding in found if finding is not None]
     if images:
-        findings += pictures(groups, sample=images)
+        findings += [*pictures(groups, sample=images), *clips(groups, sample=min(images, CLIPS))]
     return Diagnosis(groups=len(groups), findings=tuple(findings), report=report)

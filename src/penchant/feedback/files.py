@@ -1,7 +1,8 @@
-"""Files to records: Parquet in small record batches, JSON lists and JSON lines (also gzipped), folders of either."""
+"""Files to records: Parquet in small record batches, JSON lists and lines (also gzipped), CSV, folders of these."""
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import re
@@ -18,29 +19,35 @@ _BATCH = 32
 _SNIFFED = 32
 _SPLIT = re.compile(r"(?:^|[-_.])(train|validation|valid|val|dev|test)(_(?:unique|prefs|sft|gen))?(?=[-_.]|$)")
 _JSON = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+_CSV = ".csv"
 
 Record = dict[str, Any] | PenchantError
 
 
 def data_files(path: Path) -> list[Path]:
-    """The data files of a path: itself, or a folder's Parquet files (any depth), else its JSON files (top level).
+    """The data files of a path: itself, or a folder's Parquet files (any depth), else its JSON files, else its CSV
+    files (both top level).
 
     Raises FeedbackError if there is none, or the file has another ending.
     """
     if not path.exists():
         raise FeedbackError("there is no such file or folder.", file=path, remedy="check the path.")
     if path.is_file():
-        if path.name.endswith((".parquet", *_JSON)):
+        if path.name.endswith((".parquet", *_JSON, _CSV)):
             return [path]
         raise FeedbackError(
-            "the file is neither Parquet nor JSON.", file=path, remedy=f"give .parquet, {', '.join(_JSON)} or a folder."
+            "the file is neither Parquet nor JSON nor CSV.",
+            file=path,
+            remedy=f"give .parquet, {', '.join(_JSON)}, {_CSV} or a folder.",
         )
-    found = sorted(path.rglob("*.parquet")) or sorted(p for p in path.iterdir() if p.name.endswith(_JSON))
+    found = sorted(path.rglob("*.parquet"))
+    for ending in (_JSON, _CSV):
+        found = found or sorted(p for p in path.iterdir() if p.name.endswith(ending))
     if not found:
         raise FeedbackError(
-            "the folder holds no Parquet or JSON file.",
+            "the folder holds no Parquet or JSON or CSV file.",
             file=path,
-            remedy=f"give a folder with .parquet or {_JSON[0]} files.",
+            remedy=f"give a folder with .parquet, {_JSON[0]} or {_CSV} files.",
         )
     return found
 
@@ -52,11 +59,13 @@ def split_of(path: Path) -> str | None:
 
 
 def columns_of(path: Path) -> frozenset[str]:
-    """Column names: the schema of a Parquet file, or all keys of the first records of a JSON file."""
+    """Column names: the schema of a Parquet file, or all keys of the first records of a JSON or CSV file."""
     if path.suffix == ".parquet":
         return frozenset(_open_parquet(path).schema_arrow.names)
     if not (records := _first_records(path, frozenset())):
-        raise FeedbackError("the file holds no record.", file=path, remedy="it is empty or not JSON; fetch it again.")
+        raise FeedbackError(
+            "the file holds no record.", file=path, remedy="it is empty or of another kind; fetch it again."
+        )
     return frozenset().union(*records)
 
 
@@ -76,7 +85,7 @@ def records_of(path: Path, columns: frozenset[str]) -> Iterator[Record]:
     """
     if path.suffix == ".parquet":
         return _parquet_records(path, columns)
-    return _json_records(path)
+    return _csv_records(path) if path.suffix == _CSV else _json_records(path)
 
 
 def _open_parquet(path: Path) -> Any:
@@ -171,3 +180,36 @@ def _json_line(line: bytes) -> Record:
 
 def _no_record() -> FeedbackError:
     return FeedbackError("a record is not a JSON object.", remedy="write one JSON object for each row.")
+
+
+def _csv_records(path: Path) -> Iterator[Record]:
+    """Every cell is a text, or None where it is empty: a table of texts knows no types."""
+    csv.field_size_limit(MAX_LINE)
+    try:
+        # Bytes that are no UTF-8 become lone surrogates, so that one bad row does not cost the others.
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            rows = csv.reader(file)
+            header = next(rows, [])
+            while (row := _csv_row(rows)) is not None:
+                if row:
+                    yield row if isinstance(row, PenchantError) else _csv_record(header, row)
+    except OSError as error:
+        raise FeedbackError("the file cannot be read.", file=path, remedy="fetch the file again.") from error
+
+
+def _csv_row(rows: Iterator[list[str]]) -> list[str] | PenchantError | None:
+    """The next row, the error it is refused with, or None at the end."""
+    try:
+        return next(rows, None)
+    except csv.Error as error:
+        return FeedbackError(f"a line is not valid CSV ({error}).", remedy="quote texts that hold commas or quotes.")
+
+
+def _csv_record(header: list[str], row: list[str]) -> Record:
+    if len(row) != len(header):
+        return FeedbackError(
+            "a row has another number of cells than the header.", remedy="quote texts that hold commas or quotes."
+        )
+    if any("\ud800" <= char <= "\udfff" for cell in row for char in cell):
+        return FeedbackError("a text is not valid UTF-8.", remedy="write it again as UTF-8.")
+    return {name: cell or None for name, cell in zip(header, row, strict=True)}

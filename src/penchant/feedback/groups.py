@@ -75,9 +75,11 @@ class Media:
         return data
 
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+_RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav", b"AVI ": "video/x-msvideo"}
 _MAGIC = (
     (b"\xff\xd8\xff", "image/jpeg"),
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (_PNG, "image/png"),
     (b"GIF8", "image/gif"),
     (b"BM", "image/bmp"),
     (b"II*\x00", "image/tiff"),
@@ -92,9 +94,14 @@ _MAGIC = (
 def sniff_mime(data: bytes) -> str:
     """Media type by the first bytes, never by a file name; `application/octet-stream` when unknown."""
     if data[:4] == b"RIFF":
-        return {b"WEBP": "image/webp", b"WAVE": "audio/wav"}.get(data[8:12], "application/octet-stream")
+        return _RIFF.get(data[8:12], "application/octet-stream")
     if data[4:8] == b"ftyp":
-        return "video/mp4"
+        return "audio/mp4" if data[8:11] == b"M4A" else "video/mp4"
+    # Files of before 2001 begin with any of their parts.
+    if data[4:8] in (b"moov", b"mdat", b"wide", b"free"):
+        return "video/quicktime"
+    if data.startswith(_PNG) and b"acTL" in data[: data.find(b"IDAT")]:
+        return "image/apng"
     return next((mime for magic, mime in _MAGIC if data.startswith(magic)), "application/octet-stream")
 
 

@@ -22,6 +22,7 @@ MIN_SIDE = 8
 # Only decoders that a preference set needs: the rarer plug-ins (EPS calls Ghostscript) are attack surface.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _MARKUP = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<svg", b"{")
+_SHOWN = {"image": "picture", "clip": "clip"}
 _DEEP = "16-bit brought to 8-bit RGB"
 _CORRUPT_REMEDY = "fetch the file again, or remove the row."
 
@@ -37,7 +38,7 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS, min_side: int = M
     Raises:
         MediaError: the reason and its remedy; no other exception leaves this function.
     """
-    _refuse_before_decoding(data)
+    refuse_before_decoding(data)
     try:
         return _decode(data, max_pixels, min_side)
     except MediaError:
@@ -51,15 +52,16 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS, min_side: int = M
         raise MediaError(problem, remedy=_CORRUPT_REMEDY) from error
 
 
-def _refuse_before_decoding(data: bytes) -> None:
+def refuse_before_decoding(data: bytes, what: str = "image") -> None:
+    """Raises MediaError for an empty file, one that is too large, or a web page; `what` it should have been."""
     if not data:
-        raise MediaError("the image is empty (0 bytes).", remedy=_CORRUPT_REMEDY)
+        raise MediaError(f"the {what} is empty (0 bytes).", remedy=_CORRUPT_REMEDY)
     if len(data) > MAX_BYTES:
-        raise MediaError("the image file is too large.", remedy=f"re-encode it below {MAX_BYTES // 2**20} MiB.")
+        raise MediaError(f"the {what} file is too large.", remedy=f"re-encode it below {MAX_BYTES // 2**20} MiB.")
     if data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_MARKUP):
         raise MediaError(
-            "the image is a text or web page.",
-            remedy="the download was answered with an error page: fetch the picture again, or remove the row.",
+            f"the {what} is a text or web page.",
+            remedy=f"the download was answered with an error page: fetch the {_SHOWN[what]} again, or remove the row.",
         )
 
 

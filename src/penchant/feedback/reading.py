@@ -26,15 +26,15 @@ def read(
     limit: int | None = None,
     verify_media: bool = True,
 ) -> Feedback:
-    """Preferences from a Parquet or JSON file, a folder of them, or a store; the layout is found by its columns.
+    """Preferences from a Parquet, JSON or CSV file, a folder of them, or a store; the layout is found by its columns.
 
     Args:
-        path: `.parquet`, `.json`, `.jsonl` (also `.gz`), a folder of such, a folder that `write` made, or
+        path: `.parquet`, `.json`, `.jsonl` (also `.gz`), `.csv`, a folder of such, a folder that `write` made, or
             `package:NAME/SET` for data inside an installed package (`packaged.CONTENTS`).
         layout: insist on one layout of `readers.LAYOUTS` instead of finding it.
         max_bad: the largest share of refused rows that is accepted.
         limit: read at most so many rows.
-        verify_media: decode every image once, so that a corrupt one is refused now and not in the middle of a run.
+        verify_media: decode every image and clip once, so that a corrupt one is refused now, not in mid-run.
 
     Returns:
         Groups in memory and the report: every row is kept or refused, with the reason. Embedded images stay in memory;
@@ -140,7 +140,7 @@ class Stream:
         return str(row.number) if len(self.layouts) == 1 else f"{row.file}:{row.number}"
 
     def _merge(self, gathered: _Gathering) -> Group:
-        """One group of the rows of one key; rows with another prompt, or with an image that was there, are refused."""
+        """One group of the rows of one key; rows with another prompt, or with a sample that was there, are refused."""
         assert gathered.layout.merge is not None
         prompt, parts, seen = gathered.parts[0][1].prompt, [], set()
         for row, group in gathered.parts:
@@ -150,9 +150,8 @@ class Stream:
                 parts.append(group)
                 seen.add(name)
             elif group.prompt == prompt:
-                error = row.error(
-                    "same image twice under one prompt.", gathered.layout.gather_by, "remove one of the rows."
-                )
+                problem = f"same {gathered.layout.sample} twice under one prompt."
+                error = row.error(problem, gathered.layout.gather_by, "remove one of the rows.")
                 self._tally.refuse(self._label(row), error)
             else:
                 error = row.error(

@@ -9,6 +9,8 @@ from typing import Any, Protocol, final
 from PIL import Image
 
 from penchant.errors import MediaError
+from penchant.feedback.clip import Clip
+from penchant.feedback.video_files import decode_clip, encode_clip
 from penchant.models.completion import Completion
 
 
@@ -76,3 +78,18 @@ class TextCodec:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise MediaError(f"is no completion ({error}).") from error
+
+
+@final
+class ClipCodec:
+    """Clips as lossless animated PNG: frames and rate come back bit for bit (`penchant.feedback.animations`)."""
+
+    suffix = ".apng"
+
+    def encode(self, sample: Clip) -> bytes:
+        """Animated PNG of a clip."""
+        return encode_clip(sample)
+
+    def decode(self, data: bytes) -> Clip:
+        """The clip."""
+        return decode_clip(data)[0]

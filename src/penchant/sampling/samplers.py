@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, final
 
 from penchant.feedback.groups import Prompt
 from penchant.models.completion import Completion, Decoding, TextGenerator
-from penchant.sampling.codecs import Codec, PictureCodec, TextCodec
+from penchant.sampling.codecs import ClipCodec, Codec, PictureCodec, TextCodec
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from penchant.feedback.clip import Clip
     from penchant.recipe import Evaluation
 
-Modality = Literal["picture", "text"]
+Modality = Literal["picture", "text", "clip"]
 
 
 class Sampler(Protocol):
@@ -108,8 +109,44 @@ class TextSampler:
         return self.model.complete(prompts, seeds=seeds, decoding=self.decoding)
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class ClipSampler:
+    """Clips of a `VideoModel`."""
+
+    modality: ClassVar[Modality] = "clip"
+    codec: ClassVar[Codec] = ClipCodec()
+
+    model: Any
+    steps: int
+    guidance: float
+    batch_size: int = 16
+
+    def name(self) -> str:
+        """Weights, encoders, scheduler, steps, guidance, and the size and rate of clips."""
+        model, size = self.model, self.model.clip_size
+        shape = f"{size.frames}x{size.height}x{size.width}@{size.fps!r}"
+        weights = f"{model.fingerprint()}-{model.encoder_fingerprint()}"
+        return f"{weights}-{model.sampler()}-{self.steps}-{self.guidance}-{shape}"
+
+    def key(self, prompt: Prompt) -> str:
+        """A video model reads plain text."""
+        return prompt.text
+
+    def draw(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Clip]:
+        """One clip a (prompt, seed)."""
+        return self.model.generate(
+            [prompt.text for prompt in prompts],
+            seeds=list(seeds),
+            steps=self.steps,
+            guidance=self.guidance,
+            batch_size=self.batch_size,
+        )
+
+
 def sampler_of(model: Any, spec: Evaluation) -> Sampler:
-    """The sampler of a loaded model with an evaluation's settings: texts if it completes them, else pictures."""
+    """The sampler of a loaded model with an evaluation's settings, by what the model makes."""
     if isinstance(model, TextGenerator):
         return TextSampler(model=model, decoding=spec.decoding or Decoding(), batch_size=spec.batch_size)
-    return PictureSampler(model=model, steps=spec.steps, guidance=spec.guidance, batch_size=spec.batch_size)
+    kind = ClipSampler if getattr(model, "modality", None) == "clip" else PictureSampler
+    return kind(model=model, steps=spec.steps, guidance=spec.guidance, batch_size=spec.batch_size)

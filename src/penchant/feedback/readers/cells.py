@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from penchant.errors import MediaError
 from penchant.feedback.groups import Candidate, Group, Judgement, Media
 from penchant.feedback.media import decode_image
 from penchant.feedback.readers.layout import Row
+from penchant.feedback.video_files import decode_clip
 from penchant.feedback.views import counted_rng
 
 MAX_CAPTION = 100_000
@@ -81,30 +84,53 @@ def annotator(value: Any) -> str | None:
     return None if value in (None, "") else hashlib.sha256(f"annotator:{value}".encode()).hexdigest()[:16]
 
 
+def source_of(row: Row) -> str:
+    """Who labelled the row: people, unless our own `source` column says that a reward or a simulation did."""
+    source = name_or_none(row.values.get("source")) or "human"
+    if source != "human" and not source.startswith(("reward:", "judge:", "simulated:")):
+        raise row.error("the source is unknown.", "source", "one of human, reward:, judge:, simulated: and a name.")
+    return source
+
+
 def image(row: Row, field: str, cell: Any) -> Media:
     """The image of a cell: bytes, `{bytes, path}`, or a path below the row's root.
 
     Raises FeedbackError for a missing image or a path that leaves the folder, MediaError for one that does not decode.
     """
+    return _checked(row, field, _medium(row, field, cell, "image"), decode_image)
+
+
+def clip(row: Row, field: str, cell: Any, *, fps: float | None = None) -> Media:
+    """The clip of a cell, as `image`; `fps` is the rate that the layout states."""
+    return _checked(row, field, _medium(row, field, cell, "clip"), partial(decode_clip, fps=fps))
+
+
+def _medium(row: Row, field: str, cell: Any, what: str) -> Media:
     if isinstance(cell, dict):
         cell = cell.get("bytes") if cell.get("bytes") is not None else cell.get("path")
     if isinstance(cell, str):
-        path = inside(row, field, cell)
-        media = Media.of(_read(row, field, path), path=str(path))
-    elif isinstance(cell, bytes):
-        media = Media.of(cell)
-    else:
-        raise row.error("the image is missing.", field, "fetch it, or remove the row.")
+        path = inside(row, field, cell, what=what)
+        try:
+            return Media.of(path.read_bytes(), path=str(path))
+        except OSError as error:
+            raise row.error(f"the {what} file cannot be read.", field, "check its permissions.") from error
+    if isinstance(cell, bytes):
+        return Media.of(cell)
+    raise row.error(f"the {what} is missing.", field, "fetch it, or remove the row.")
+
+
+def _checked(row: Row, field: str, media: Media, decode: Callable[[bytes], tuple[Any, list[str]]]) -> Media:
+    """The medium, decoded once if the reading verifies media."""
     if row.verify_media:
         try:
-            _, repairs = decode_image(media.bytes())
+            _, repairs = decode(media.bytes())
         except MediaError as error:
             raise MediaError(error.problem, file=row.file, row=row.number, field=field, remedy=error.remedy) from error
         row.repairs.extend(repairs)
     return media
 
 
-def inside(row: Row, field: str, name: str) -> Path:
+def inside(row: Row, field: str, name: str, *, what: str = "image") -> Path:
     """`name` below the row's root or its split's folder; absolute paths, `..` and links leading outside are refused."""
     outside = row.error(
         "a path leaves the folder of the data.", field, "use paths relative to the folder, with the files inside it."
@@ -124,21 +150,17 @@ def inside(row: Row, field: str, name: str) -> Path:
         if exists:
             return path
     raise row.error(
-        "the image file does not exist.", field, "unpack the image archives beside the file that names them."
+        f"the {what} file does not exist.", field, f"unpack the {what} archives beside the file that names them."
     )
 
 
-def _read(row: Row, field: str, path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise row.error("the image file cannot be read.", field, "check its permissions.") from error
+def refuse_same(row: Row, candidates: tuple[Candidate, ...], field: str, *, what: str = "image") -> None:
+    """Two sides with the same content state no preference, whatever the label says (larger groups pass).
 
-
-def refuse_same(row: Row, candidates: tuple[Candidate, ...], field: str) -> None:
-    """Two sides with the same content state no preference, whatever the label says (larger groups pass)."""
+    `what` names candidates that have media.
+    """
     if len(candidates) == 2 and candidates[0].id == candidates[1].id:
-        what = "image" if candidates[0].media is not None else "text"
+        what = what if candidates[0].media is not None else "text"
         raise row.error(f"same {what} on both sides.", field, "remove the row; nothing can be learned from it.")
 
 

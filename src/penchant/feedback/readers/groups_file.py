@@ -7,20 +7,23 @@ from dataclasses import replace
 from typing import Any
 
 from penchant.feedback.groups import Group, Media
-from penchant.feedback.readers.cells import image, text
+from penchant.feedback.readers.cells import clip, image, text
 from penchant.feedback.readers.layout import Layout, Row
 from penchant.feedback.rows import group_of
+from penchant.feedback.video_files import is_clip
 
 
 def _group(row: Row) -> Group:
     def media(cell: dict[str, Any]) -> Media | None:
         if cell["sha256"] is None:
             return None
-        # Pictures are the media that are verified today; what is no picture keeps its bytes as they are.
-        if not str(cell["mime"]).startswith("image/"):
-            found = Media.of(cell["data"])
-        else:
+        # Pictures and clips are the media that are verified today; what is neither keeps its bytes as they are.
+        if is_clip(cell["data"]):
+            found = clip(row, "candidates", cell["data"], fps=json.loads(cell["settings"]).get("fps"))
+        elif str(cell["mime"]).startswith("image/"):
             found = image(row, "candidates", cell["data"])
+        else:
+            found = Media.of(cell["data"])
         if found.sha256 != cell["sha256"]:
             raise row.error("media do not have their sha256.", "candidates", "export the groups again.")
         return found

@@ -46,6 +46,7 @@ class Layout:
         gather_by: for layouts with one *candidate* a row, the column whose equal values make one group.
         gather_count: the column that says how many rows a group has, so that a whole one need not wait for the end.
         merge: the groups of K such rows to one group of K candidates.
+        sample: what its candidates are called where a row is refused.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Layout:
     gather_by: str | None = None
     gather_count: str | None = None
     merge: Callable[[list[Group]], Group] | None = None
+    sample: str = "image"
 
     def matches(self, columns: frozenset[str]) -> bool:
         """Whether a file with these columns has this layout."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penchant.feedback.groups import Candidate, Group, Judgement, plain
-from penchant.feedback.readers.cells import annotator, image, name_or_none, refuse_same, share, text
+from penchant.feedback.readers.cells import annotator, image, name_or_none, refuse_same, share, source_of, text
 from penchant.feedback.readers.layout import Layout, Row
 
 
@@ -23,20 +23,14 @@ def _group(row: Row, layout: str) -> Group:
         prompt=prompt,
         candidates=candidates,
         judgements=(
-            Judgement(kind="pair", values=values, annotator=annotator(row.values.get("user_id")), source=_source(row)),
+            Judgement(
+                kind="pair", values=values, annotator=annotator(row.values.get("user_id")), source=source_of(row)
+            ),
         ),
         split=row.split,
         provenance=row.provenance(layout),
         extra=_known(row, {"ranking_id": "ranking_id", "created_at": "created_at"}),
     )
-
-
-def _source(row: Row) -> str:
-    """Who labelled the row: people, unless our own `source` column says that a reward or a simulation did."""
-    source = name_or_none(row.values.get("source")) or "human"
-    if source != "human" and not source.startswith(("reward:", "judge:", "simulated:")):
-        raise row.error("the source is unknown.", "source", "one of human, reward:, judge:, simulated: and a name.")
-    return source
 
 
 def _labels(row: Row) -> tuple[float, float]:
