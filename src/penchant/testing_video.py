@@ -78,7 +78,7 @@ def tiny_wan(seed: int = 0, *, experts: bool = False, per_token: bool = False, u
             scheduler=solver if unipc else FlowMatchEulerDiscreteScheduler(shift=3.0),
             vae=vae.eval(),
             text_encoder=_umt5(),
-            tokenizer=byte_tokenizer(template="$A <end>", lowercase=False),
+            tokenizer=byte_tokenizer(template="$A <end>", lowercase=False, longest=512),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,8 +21,10 @@ from penchant.feedback.video_files import encode_clip
 from penchant.models.causal_lm import CausalLM
 from penchant.models.clips import frame_clip
 from penchant.models.experts import Experts
+from penchant.models.lora import scales
 from penchant.models.process import flow_process
 from penchant.models.video import SIZE_FILE, ClipSize
+from penchant.recipes import find
 from penchant.references import AdapterOff
 from penchant.testing import build
 from penchant.testing_video import SIZES, save, tiny_hunyuan_video, tiny_mochi, tiny_wan
@@ -351,6 +354,20 @@ def test_cogvideox_1_5_lengthens_latents_at_their_beginning(tiny):
     assert (latents.shape[2], short.shape[2]) == (4, 3)
     assert torch.equal(latents[:, :, 0], latents[:, :, 1])
     assert model.decode_latents(latents)[0].frames.shape == (9, 16, 16, 3)
+
+
+@pytest.mark.parametrize("recipe", ["wan-flow-dpo", "wan-flow-rwr"])
+def test_the_recipes_train_the_four_projections_of_both_attentions_at_twice_their_scale(tiny, recipe):
+    """Table 10 of arXiv 2501.13918: rank 64, alpha 128, q, k, v and o; beta 500 on the mean error."""
+    found = find(recipe)
+    model = penchant.load(replace(found.policy, path=str(tiny.folder("wan")), dtype="float32"))
+    layers = {n.split(".lora_")[0] for n, p in model.bare.named_parameters() if p.requires_grad}
+    parts = ("to_q", "to_k", "to_v", "to_out.0")
+    assert layers == {f"blocks.{i}.attn{k}.{part}" for i in range(2) for k in (1, 2) for part in parts}
+    assert scales(model.bare) == [2.0]
+    assert model.bare.peft_config["default"].r == 64
+    assert found.train.steps * found.train.batch_size <= 182_000 < (found.train.steps + 1) * found.train.batch_size
+    assert getattr(found.objective, "beta", 500.0) == 500.0
 
 
 def test_build_knows_the_video_families(tmp_path):

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from penchant.feedback.clip import Clip
 from penchant.models.pipeline_model import PipelineModel
+from penchant.models.video import VideoModel
 
 
 def blank(model: PipelineModel) -> dict[str, Tensor]:
     """Latents and micro-conditioning [1, ...] of a grey sample of the model's own size."""
     options = model.size_options()
     sample: Any = Image.new("RGB", (options["width"], options["height"]), "grey")
-    if "num_frames" in options:
-        frames = np.stack([np.asarray(sample)] * options["num_frames"])
-        sample = Clip(frames=frames, fps=getattr(model, "clip_size").fps)  # noqa: B009
+    if isinstance(model, VideoModel):
+        frames = np.stack([np.asarray(sample)] * model.clip_size.frames)
+        sample = Clip(frames=frames, fps=model.clip_size.fps)
     return model.encode_samples([sample], ids=["blank"], flips=[False], seed=0)

@@ -69,7 +69,7 @@ class Wan(VideoModel):
     @torch.no_grad()
     def encode_prompts(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         embeds, _ = self.pipeline.encode_prompt(
-            list(prompts), do_classifier_free_guidance=False, max_sequence_length=MAX_TOKENS, device=self.device
+            list(prompts), do_classifier_free_guidance=False, max_sequence_length=self._tokens(), device=self.device
         )
         return {"prompt_embeds": embeds}
 
@@ -95,7 +95,11 @@ class Wan(VideoModel):
     def sample_latents(self, prompts: list[str], guidance: float | None, options: dict[str, Any]) -> Tensor:
         if guidance is not None:
             options = {**options, "guidance_scale": guidance}
-        return self.pipeline(prompts, **options).frames
+        return self.pipeline(prompts, max_sequence_length=self._tokens(), **options).frames
+
+    def _tokens(self) -> int:
+        # The zeros behind a text are attended to as well: a model trained on shorter rows must be given such.
+        return min(MAX_TOKENS, self.pipeline.tokenizer.model_max_length)
 
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         config = self.pipeline.vae.config
