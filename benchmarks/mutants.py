@@ -36,6 +36,9 @@ TESTS = (
     "tests/objectives/test_pairs_and_beta.py",
     "tests/likelihoods/test_denoising.py",
     "tests/likelihoods/test_gaussian.py",
+    "tests/likelihoods/test_flow_dpo.py",
+    "tests/sampling/test_guidance.py",
+    "tests/reward_models/test_reward_losses_meaning.py",
     "tests/objectives/test_conformance.py::test_padding_changes_nothing_and_has_exactly_zero_gradient",
 )
 DPO, KTO, MAPO, DSPO = (f"objectives/{name}.py" for name in ("dpo", "kto", "mapo", "dspo"))
@@ -60,6 +63,8 @@ PAIRED, PAIRS, READ, SIMPO, ORPO, AOT, WPO, TPO, MIXTURE, IREPO, LD, DIVERGENCES
     )
 )
 RWR, WEIGHTS = (f"objectives/{name}.py" for name in ("rwr", "reward_weights"))
+REWARDS, ACCURACY = (f"reward_models/{name}.py" for name in ("losses", "accuracy"))
+GUIDANCE, ODE = (f"sampling/{name}.py" for name in ("guidance", "ode"))
 SHARED, GAUSSIAN, DIFFUSION = (f"likelihoods/{name}.py" for name in ("_denoising", "gaussian", "diffusion"))
 
 
@@ -448,6 +453,61 @@ MUTANTS = (
     Mutant("flow weight of t, not 1 - t", "likelihoods/flow_matching.py", "(1 - sigma_N).square()", "sigma_N.square()"),
     Mutant(
         "captions never dropped", SHARED, "rows[name] = torch.where(where_N, empty.to(rows[name]), rows[name])", "pass"
+    ),
+    # Reward models: losses of annotated pairs, and the calibration of ties.
+    Mutant(
+        "theta where the paper prints it",
+        REWARDS,
+        "logsigmoid(difference - math.log",
+        "logsigmoid(difference + math.log",
+    ),
+    Mutant("probability of a tie not normalised", REWARDS, "math.log(self.theta**2 - 1)", "math.log(self.theta**2)"),
+    Mutant(
+        "a tie is the first one's win",
+        REWARDS,
+        "pairs.label_BD == SAME, same_BD, likelihood_BD",
+        "pairs.label_BD == SAME, first_BD, likelihood_BD",
+    ),
+    Mutant(
+        "ties trained as wins",
+        REWARDS,
+        "return -logsigmoid(pairs.won()), pairs.decided()",
+        "return -logsigmoid(pairs.won()), pairs.label_BD != UNLABELLED",
+    ),
+    Mutant(
+        "the loser wins",
+        REWARDS,
+        "self.label_BD == B_BETTER, -self.difference(), self.difference()",
+        "self.label_BD == B_BETTER, self.difference(), -self.difference()",
+    ),
+    Mutant("ratings not centred", REWARDS, "(rating_ED - 3.0)", "rating_ED"),
+    Mutant("missing ratings regressed on", REWARDS, "rating_ED != 0", "rating_ED >= 0"),
+    Mutant("rated margin turned", REWARDS, "pairs.won() - pairs.won_rating()", "pairs.won() + pairs.won_rating()"),
+    Mutant("reductions exchanged", REWARDS, 'if self.reduction == "labelled"', 'if self.reduction == "all"'),
+    Mutant(
+        "half of equal differences tied",
+        ACCURACY,
+        "np.concatenate([size_N != threshold[:-1], [True]])",
+        "np.ones(len(right), bool)",
+    ),
+    Mutant("never no tie", ACCURACY, "threshold[:-1], [True]]))", "threshold[:-1], [True]]))[1:]"),
+    Mutant(
+        "a difference of zero is right", ACCURACY, "(d_N * label_N > 0)[decided_N]", "(d_N * label_N >= 0)[decided_N]"
+    ),
+    # Flow-NRG and the solver that it steers.
+    Mutant("guidance against the reward", GUIDANCE, "(prediction_N - push_N)", "(prediction_N + push_N)"),
+    Mutant("guidance of another prediction", GUIDANCE, "s * gaussian.noise_slope(quantity, a, s) * grad", "s * grad"),
+    Mutant("guidance without its noise", GUIDANCE, "self.scale * s * gaussian", "self.scale * gaussian"),
+    Mutant("guidance at pure noise", GUIDANCE, "and at.a > PURE_NOISE and inside", "and inside"),
+    Mutant("guidance interval ignored", GUIDANCE, "self.interval[0] <= at.level <= self.interval[1]", "True"),
+    Mutant("guidance clip over the batch", GUIDANCE, ".flatten(1).norm(dim=1)", ".norm().expand(len(value_N))"),
+    Mutant("noise slope sign", GAUSSIAN, "return q - p * s_N / a_N", "return q + p * s_N / a_N"),
+    Mutant("solver without noise", ODE, "next_.a * x0_N + next_.s * eps_N", "next_.a * x0_N"),
+    Mutant(
+        "classifier-free guidance turned",
+        ODE,
+        "without_N + guidance * (prediction_N - without_N)",
+        "prediction_N + guidance * (without_N - prediction_N)",
     ),
     Mutant(
         "divergence not squared",

@@ -72,6 +72,14 @@ REFERENCES = {
     "using a Single Step Optimization. 2024. arXiv:2405.16681",
     "wang2024mpo": "Wang et al. Enhancing the Reasoning Ability of Multimodal Large Language Models via Mixed "
     "Preference Optimization. 2024. arXiv:2411.10442",
+    "peters2007rwr": "Peters, Schaal. Reinforcement Learning by Reward-Weighted Regression for Operational Space "
+    "Control. ICML 2007.",
+    "rao1967ties": "Rao, Kupper. Ties in Paired-Comparison Experiments: A Generalization of the Bradley-Terry Model. "
+    "Journal of the American Statistical Association 62, 1967.",
+    "deutsch2023ties": "Deutsch, Foster, Freitag. Ties Matter: Meta-Evaluating Modern Metrics with Pairwise Accuracy "
+    "and Tie Calibration. EMNLP 2023. arXiv:2305.14324",
+    "wang2024qwen2vl": "Wang et al. Qwen2-VL: Enhancing Vision-Language Model's Perception of the World at Any "
+    "Resolution. 2024. arXiv:2409.12191",
     "ho2020ddpm": "Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. NeurIPS 2020. arXiv:2006.11239",
     "lipman2023flow": "Lipman, Chen, Ben-Hamu, Nickel, Le. Flow Matching for Generative Modeling. ICLR 2023. "
     "arXiv:2210.02747",
@@ -83,6 +91,7 @@ REFERENCES = {
 _TOGETHER = {
     ("DPO", "Diffusion"): ("wallace2024diffusiondpo",),
     ("DPO", "FlowMatching"): ("liu2025videoalign",),
+    ("RWR", "FlowMatching"): ("liu2025videoalign",),
 }
 
 
@@ -92,7 +101,9 @@ def keys(recipe: Any) -> tuple[str, ...]:
     together = _TOGETHER.get((type(objective).__name__, type(likelihood).__name__), ())
     adapter = ("hu2022lora",) if getattr(getattr(recipe, "policy", None), "lora", 0) else ()
     own = getattr(recipe, "cite", ())
-    return tuple(dict.fromkeys((*own, *_cited(objective), *together, *_cited(likelihood), *adapter)))
+    # A reward model's recipe has these two in their place.
+    reward = (*_cited(getattr(recipe, "loss", None)), *_cited(getattr(recipe, "backbone", None)))
+    return tuple(dict.fromkeys((*own, *_cited(objective), *together, *_cited(likelihood), *adapter, *reward)))
 
 
 def _cited(part: object) -> Iterator[str]:

@@ -23,6 +23,7 @@ from penchant.evaluate import (
 )
 from penchant.evaluate.compare import (
     choose,
+    column_of,
     exhibited,
     eye_of,
     formed,
@@ -143,14 +144,15 @@ class Judging:
         return {row.judge: row.gain for row in evidence if row.independent}
 
     def _scores(self, base: list[Sheet], policy: list[Sheet]) -> dict[str, Any]:
-        """Every score [P][S] by captions, judge and side: what any other statistic can be made from."""
+        """Every score [P][S] by captions, judge (and dimension) and side: what any other statistic can be made from."""
         return {
             b.captions: {
-                judge.name: {
-                    side: sheet.scores[address][:, 0].reshape(b.shape).tolist()
+                column_of(judge, column)[0]: {
+                    side: sheet.scores[address][:, column].reshape(b.shape).tolist()
                     for side, sheet in (("base", b), ("policy", p))
                 }
                 for address, (judge, _) in self.judges.items()
+                for column in range(len(judge.dimensions))
             }
             for b, p in zip(base, policy, strict=True)
         }
@@ -180,7 +182,8 @@ class Judging:
         (folder / "movement.json").write_text(json.dumps(_movement(result, spread_before), indent=1))
         for row in rows:
             say(sentence(row))
-        sample, marker = WORDS[base[-1].modality].sample, self.judges[self.first][0].name
+        sample, marker = WORDS[base[-1].modality].sample, self.judges[self.first][0]
+        prefers = marker.name if len(marker.dimensions) == 1 else f"the mean of {marker.name}'s dimensions"
         data = ReportData(
             title=f"penchant: {self.recipe.name}",
             base=self.recipe.policy.path,
@@ -191,7 +194,7 @@ class Judging:
                 for b, p in zip(base, policy, strict=True)
                 for pair in exhibited(self.recipe.name, p, b, self.first, sheets=len(base))
             ),
-            exhibits_note=f"Marked: the {sample} that {marker} prefers. The first prompts, not the best ones.",
+            exhibits_note=f"Marked: the {sample} that {prefers} prefers. The first prompts, not the best ones.",
             reading=_reading(*reading),
             rerun=(f"penchant align {folder / 'recipe.toml'}",),
             citations=tuple(bibliography(self.recipe)),

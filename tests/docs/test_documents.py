@@ -26,7 +26,7 @@ from penchant.synthesis import Synthesis
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("README.md")])
-sys.path.insert(0, str(ROOT / "tests" / "train"))
+sys.path[:0] = [str(ROOT / "tests" / "train"), str(ROOT / "tests" / "feedback")]
 
 
 def code(text: str) -> list[str]:
@@ -47,14 +47,16 @@ def commands() -> Iterator[tuple[str, tuple[str, ...]]]:
 
 COMMANDS = sorted(set(commands()))
 # Each of these makes its own work; the others only read.
-HEAVY = ("align", "iterate", "think", "synthesize", "pretrain", "evaluate", "report")
+HEAVY = ("align", "iterate", "train-reward", "think", "synthesize", "pretrain", "evaluate", "report")
 
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch) -> Path:
-    """A folder in which the names of the documents exist: a preference file, a finished run's recipe."""
+    """A folder in which the names of the documents exist: preference files, a finished run's recipe."""
+    from clip_layouts import videoalign
     from loop_fixtures import rows, write
 
+    videoalign(tmp_path / "videos")
     for name in ("pickapic_v2", "pick-style-cartoon"):
         (tmp_path / name).mkdir()
         write(tmp_path / name / "train.parquet", rows(4))
@@ -121,13 +123,21 @@ def test_a_synthesize_command_is_understood(verb, words, desk, monkeypatch, caps
 @pytest.mark.parametrize(
     ("verb", "words", "place", "field"),
     [(*c, "penchant.rollouts.iterate", "rounds") for c in COMMANDS if c[0] == "iterate" and "/" not in c[1][0]]
-    + [(*c, "penchant.thoughts.construct", "each") for c in COMMANDS if c[0] == "think"],
+    + [(*c, "penchant.thoughts.construct", "each") for c in COMMANDS if c[0] == "think"]
+    + [
+        (*c, "penchant.reward_training.run.train_reward", "seed")
+        for c in COMMANDS
+        if c[0] == "train-reward" and "/" not in c[1][0]
+    ],
 )
 def test_rounds_and_thoughts_are_understood(verb, words, place, field, desk, monkeypatch):
     started: list[object] = []
 
     class Finished:
         stopped_by = None
+
+        class outcome:
+            stopped_by = None
 
     def start(recipe: object, **options: object) -> type[Finished]:
         started.append(recipe)

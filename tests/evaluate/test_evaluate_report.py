@@ -39,7 +39,7 @@ ATTACK = "<script>alert('x')</script> \"><img src=x onerror=alert(1)> & </title>
 class Page(HTMLParser):
     """Elements, their attributes and their text; complains of tags that do not balance."""
 
-    VOID = frozenset({"meta", "img", "br", "col"})
+    VOID = frozenset({"meta", "img", "br", "col", "input"})
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -14,6 +14,7 @@ penchant aligns generative models to what people prefer.
   penchant align RECIPE [objective:NAME] [--resume] [--lr 1e-6 ...] train a policy on feedback and judge it
   penchant iterate RECIPE [objective:NAME] [--resume] [...]        draw, annotate, train from the last iterate, again
   penchant synthesize RECIPE [reward:ADDRESS ...] [--plan] [...]   prompts to ranked samples, no person in the loop
+  penchant train-reward RECIPE [loss:NAME] [--resume] [...]        a reward model from annotated pairs, and its accuracy
   penchant think RECIPE                                            a model's thoughts made better: feedback for DTO
   penchant score DATA --judges a,b                                 let rewards score, and rank, samples that are there
   penchant rank DATA                                               rank anew by the scores that the samples carry
@@ -21,7 +22,7 @@ penchant aligns generative models to what people prefer.
   penchant check RECIPE [objective:NAME] [likelihood:NAME]         do these parts fit together, and if not, why
   penchant cite RECIPE                                             the references of exactly what it runs
   penchant doctor DATA                                             what is in a preference file, and what is wrong
-  penchant sample MODEL PROMPT [PROMPT ...]                        samples of a model at fixed seeds
+  penchant sample MODEL PROMPT [PROMPT ...] [--reward FOLDER]      samples of a model at fixed seeds, steered by a reward
   penchant evaluate RUN                                            judge a finished run again, and write its report
   penchant report RUN                                              where a run's report lies, and what it says
   penchant pretrain NAME                                           rebuild a model that penchant ships
@@ -35,6 +36,7 @@ VERBS = {
     "align": "penchant.cli.runs:align",
     "iterate": "penchant.cli.iterations:iterate",
     "synthesize": "penchant.cli.data:synthesize",
+    "train-reward": "penchant.cli.rewards:train_reward",
     "think": "penchant.cli.data:think",
     "score": "penchant.cli.data:score",
     "rank": "penchant.cli.data:rank",
@@ -42,7 +44,7 @@ VERBS = {
     "check": "penchant.cli.runs:check",
     "cite": "penchant.cli.runs:cite",
     "doctor": "penchant.cli.data:doctor",
-    "sample": "penchant.cli.runs:sample",
+    "sample": "penchant.cli.samples:sample",
     "evaluate": "penchant.cli.runs:evaluate",
     "report": "penchant.cli.runs:report",
     "pretrain": "penchant.cli.runs:pretrain",

@@ -69,8 +69,8 @@ def recipes(words: Sequence[str]) -> int:
     """`penchant recipes`: name, objective, likelihood, model."""
 
     def show() -> int:
-        """Every recipe, one line each: those that train, those that go round, those that make data."""
-        from penchant.recipes import CONSTRUCTIONS, ITERATIONS, RECIPES, SYNTHESES
+        """Every recipe, one line each: those that train, those that go round, those that make data or rewards."""
+        from penchant.recipes import CONSTRUCTIONS, ITERATIONS, RECIPES, REWARDS, SYNTHESES
 
         lines: list[tuple[str, str, Callable[[], Any]]] = []
         for name, make in (*RECIPES.items(), *ITERATIONS.items()):
@@ -79,6 +79,9 @@ def recipes(words: Sequence[str]) -> int:
         for name, sow in SYNTHESES.items():
             data = sow()
             lines.append((name, f"{len(data.generators)} generators, {len(data.rewards)} rewards", sow))
+        for name, teach in REWARDS.items():
+            reward = teach()
+            lines.append((name, f"{type(reward.loss).__name__} on {type(reward.backbone).__name__}", teach))
         lines += [(name, "thoughts made better", ponder) for name, ponder in CONSTRUCTIONS.items()]
         for name, parts, function in lines:
             print(f"{name:20s} {parts:25s} {(function.__doc__ or '').strip().splitlines()[0]}")
@@ -120,88 +123,6 @@ def cite(words: Sequence[str]) -> int:
         return 0
 
     return options("cite", show, words)
-
-
-def sample(words: Sequence[str]) -> int:
-    """`penchant sample MODEL PROMPT ...`."""
-
-    def show(
-        model: str,
-        prompts: tuple[str, ...],
-        adapter: str | None = None,
-        out: Path = Path("samples"),
-        seeds: int = 1,
-        steps: int = 25,
-        guidance: float = 3.0,
-        max_tokens: int = 256,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-    ) -> int:
-        """Samples a model at fixed seeds and writes the samples with a manifest.
-
-        Pictures get a contact sheet; texts are printed as well.
-
-        Args:
-            model: pipeline folder, folder of a language model, hub id, or zoo:NAME.
-            prompts: one or more prompts.
-            adapter: folder of LoRA weights, such as a run's `model`.
-            out: folder to write to.
-            seeds: samples a prompt.
-            steps: denoising steps (pictures).
-            guidance: guidance scale (pictures).
-            max_tokens: longest completion in tokens (texts).
-            temperature: the logits are divided by it, 0 is greedy (texts).
-            top_p: tokens are drawn from the smallest set with this much probability (texts).
-        """
-        from penchant.feedback.groups import Prompt
-        from penchant.models import load
-        from penchant.models.completion import Decoding
-        from penchant.models.loading import quiet
-        from penchant.recipe import Evaluation
-        from penchant.sampling.samplers import sampler_of
-
-        quiet()
-        if not prompts:
-            raise RecipeError(
-                "there is no prompt.", field="prompts", remedy='e.g. penchant sample zoo:emoji "red heart".'
-            )
-        decoding = Decoding(max_tokens=max_tokens, temperature=temperature, top_p=top_p)
-        spec = Evaluation(seeds=seeds, steps=steps, guidance=guidance, decoding=decoding)
-        sampler = sampler_of(load(model, adapter=adapter), spec)
-        rows = [(prompt, seed) for prompt in prompts for seed in range(seeds)]
-        drawn = sampler.draw([Prompt(text=p) for p, _ in rows], [s for _, s in rows])
-        print(_KEEPERS[sampler.modality](out, rows, drawn))
-        return 0
-
-    return options("sample", show, words)
-
-
-def _keep_pictures(out: Path, rows: Sequence[tuple[str, int]], images: Sequence[Any]) -> Path:
-    """Writes pictures, manifest and contact sheet; returns the sheet's path."""
-    from penchant.evaluate import Sample, contact_sheet, save_samples
-
-    save_samples(out, [Sample(prompt=p, seed=s, image=i) for (p, s), i in zip(rows, images, strict=True)])
-    sheet = out / "sheet.png"
-    contact_sheet(images, [p for p, _ in rows], columns=min(8, len(images)), tile=128).save(sheet)
-    return sheet
-
-
-def _keep_texts(out: Path, rows: Sequence[tuple[str, int]], completions: Sequence[Any]) -> Path:
-    """Prints texts, writes them with a manifest; returns the manifest's path."""
-    from penchant.evaluate import TextSample, save_samples
-    from penchant.evaluate.markup import printable
-
-    for (prompt, seed), completion in zip(rows, completions, strict=True):
-        end = f"{len(completion.tokens)} tokens" + ("" if completion.finished else ", unfinished")
-        print(f"> {printable(prompt)}\n{printable(completion.text)}\n[seed {seed}, {end}]\n")
-    samples = [
-        TextSample(prompt=p, seed=s, text=c.text, tokens=len(c.tokens) or None, finished=c.finished)
-        for (p, s), c in zip(rows, completions, strict=True)
-    ]
-    return save_samples(out, samples)
-
-
-_KEEPERS = {"picture": _keep_pictures, "text": _keep_texts}
 
 
 def evaluate(words: Sequence[str]) -> int:
@@ -255,7 +176,7 @@ def pretrain(words: Sequence[str]) -> int:
         interrupted rebuild goes on.
 
         Args:
-            name: `emoji`, `thinker` or `openers`.
+            name: `emoji`, `thinker`, `openers` or `clips`.
             out: folder to build in.
             device: cpu or cuda.
             threads: CPU threads.

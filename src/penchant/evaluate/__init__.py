@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from penchant.evaluate.alarms import (
     Alarm,
+    dimension_hacking,
     diversity_collapse,
     few_prompts,
     fidelity_fall,
     find_alarms,
     no_held_out_judge,
     reward_hacking,
+    rough_motion,
+    static_clips,
     winner_drift,
 )
+from penchant.evaluate.clip_form import ClipForm, clip_form
 from penchant.evaluate.contents import PolicyResult, Reading, ReadingReason, ReportData, Timing
 from penchant.evaluate.curves import Curve, WinnerChange, read_metrics, winner_change
 from penchant.evaluate.diversity import Diversity, feature_diversity, pixel_diversity
@@ -21,19 +25,34 @@ from penchant.evaluate.exhibits import Exhibit, ImagePair, ImageRow, Picture
 from penchant.evaluate.form import TextForm, text_form
 from penchant.evaluate.length_control import ControlledRate, controlled_rate
 from penchant.evaluate.passages import Passage, TextPair, TextRow
+from penchant.evaluate.reels import ClipPair, ClipRow, Film
 from penchant.evaluate.report import write_report
-from penchant.evaluate.samples import Sample, TextSample, contact_sheet, load_samples, paired, pixel_grid, save_samples
+from penchant.evaluate.samples import (
+    ClipSample,
+    Sample,
+    TextSample,
+    contact_sheet,
+    load_samples,
+    paired,
+    pixel_grid,
+    save_samples,
+)
 from penchant.evaluate.verdict import Verdict, verdict
 from penchant.evaluate.winrate import MeanGain, WinRate, mean_gain, outcomes, win_rate
 
 __all__ = [
     "Alarm",
+    "ClipForm",
+    "ClipPair",
+    "ClipRow",
+    "ClipSample",
     "ControlledRate",
     "Curve",
     "Diversity",
     "Drift",
     "Evidence",
     "Exhibit",
+    "Film",
     "ImagePair",
     "ImageRow",
     "MeanGain",
@@ -53,8 +72,10 @@ __all__ = [
     "Verdict",
     "WinRate",
     "WinnerChange",
+    "clip_form",
     "contact_sheet",
     "controlled_rate",
+    "dimension_hacking",
     "diversity_collapse",
     "feature_diversity",
     "feature_drift",
@@ -73,8 +94,10 @@ __all__ = [
     "pixel_grid",
     "read_metrics",
     "reward_hacking",
+    "rough_motion",
     "save_samples",
     "sentence",
+    "static_clips",
     "text_form",
     "verdict",
     "win_rate",

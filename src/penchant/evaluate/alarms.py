@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from penchant.evaluate.clip_form import ClipForm
 from penchant.evaluate.curves import WinnerChange
 from penchant.evaluate.diversity import Diversity
 from penchant.evaluate.evidence import Evidence, words_of
 from penchant.evaluate.figures import number, percent
 from penchant.evaluate.form import REPEATED, TextForm
 from penchant.evaluate.winrate import MeanGain
+from penchant.evaluate.words import spelt
 
 Severity = Literal["notice", "warning", "severe"]
 
@@ -36,6 +38,12 @@ REPETITION_RISE = 0.05
 
 UNFINISHED = 0.1
 """Share of texts that ran into the limit of tokens above which judges saw too many fragments."""
+
+STATIC_FALL = 0.25
+"""Fall of the dynamic degree that warns, as a fraction of the base's; severe at twice that."""
+
+ROUGHER = 0.05
+"""Fall of the smoothness, which lies in [0, 1], that warns; severe at 4 times."""
 
 FEW_PROMPTS = 30
 """Under this many prompts the percentile bootstrap is noticeably too narrow (about 93 % coverage at 30)."""
@@ -72,6 +80,79 @@ def reward_hacking(trained: Evidence, held_out: Evidence) -> Alarm | None:
             f"{percent(held_out.win.high)})."
         ),
         remedy="Stop earlier, raise beta, or train against an ensemble of judges.",
+    )
+
+
+def dimension_hacking(row: Evidence, rows: Sequence[Evidence]) -> Alarm | None:
+    """A held-out judge finds one of its dimensions worse, its whole interval below one half.
+
+    Several dimensions are traded against one another: what is asked for rises, another pays. (VideoAlign,
+    arXiv:2501.13918, section 4: Flow-DPO with beta (1 - t)^2 wins visual and motion quality and loses text alignment.)
+
+    Args:
+        row: the dimension's evidence.
+        rows: all evidence of the policy, `row` among it.
+    """
+    others = [other for other in rows if _same_judge(other, row) and other.dimension != row.dimension]
+    if not (row.dimension and others and row.role != "trained against" and row.win.worse):
+        return None
+    better = [f"{spelt(other.dimension)} in {percent(other.win.rate)}" for other in others if other.win.better]
+    trained = [
+        f"{other.judge}, which it was trained against, in {percent(other.win.rate)}"
+        for other in rows
+        if other.role == "trained against" and other.captions == row.captions and other.win.rate > 0.5
+    ]
+    praise = f" It prefers it for {' and '.join(better)}." if better else ""
+    praise += f" The policy pleases {' and '.join(trained)} of comparisons." if trained else ""
+    return Alarm(
+        name=f"reward hacking: {spelt(row.dimension)}",
+        severity="severe",
+        sentence=(
+            f"On {row.captions} {words_of([row]).prompts} the held-out judge {row.scorer} prefers the policy for its "
+            f"{spelt(row.dimension)} in only {percent(row.win.rate)} of comparisons (95\u202f% interval "
+            f"{percent(row.win.low)} to {percent(row.win.high)}).{praise}"
+        ),
+        remedy=(
+            f"Give {row.dimension} more weight among the judges that make the preferences, raise beta, or stop earlier."
+        ),
+    )
+
+
+def _same_judge(first: Evidence, second: Evidence) -> bool:
+    return (first.scorer, first.role, first.captions) == (second.scorer, second.role, second.captions)
+
+
+def static_clips(form: ClipForm) -> Alarm | None:
+    """Clips move less than the base's by more than `STATIC_FALL`, beyond what chance over prompts explains."""
+    moved = form.dynamic_degree
+    fall = -moved.gain / moved.before if moved.before else 0.0
+    if fall <= STATIC_FALL or moved.high >= 0:
+        return None
+    return Alarm(
+        name="static clips",
+        severity="severe" if fall > 2 * STATIC_FALL else "warning",
+        sentence=(
+            f"The clips move {percent(fall)} less than the base's: dynamic degree {number(moved.after)} against "
+            f"{number(moved.before)} shorter sides a second. A clip that stands still is never rough, so judges of "
+            "single frames and of smoothness are pleased by it."
+        ),
+        remedy="Add a judge of motion to those that make the preferences, raise beta, or stop earlier.",
+    )
+
+
+def rough_motion(form: ClipForm) -> Alarm | None:
+    """Motion changes from frame to frame more than the base's by more than `ROUGHER`, beyond chance over prompts."""
+    smooth = form.smoothness
+    if -smooth.gain <= ROUGHER or smooth.high >= 0:
+        return None
+    return Alarm(
+        name="rough motion",
+        severity="severe" if -smooth.gain > 4 * ROUGHER else "warning",
+        sentence=(
+            f"Motion is rougher than the base's: smoothness {number(smooth.after)} against {number(smooth.before)} "
+            f"(95\u202f% interval of the change {number(smooth.low)} to {number(smooth.high)})."
+        ),
+        remedy="Look at the clips below; raise beta or lower the learning rate.",
     )
 
 
@@ -237,7 +318,7 @@ def find_alarms(
     diversity: tuple[Diversity, Diversity] | None = None,
     winner: WinnerChange | None = None,
     fidelity: Mapping[str, MeanGain] | None = None,
-    form: TextForm | None = None,
+    form: TextForm | ClipForm | None = None,
 ) -> tuple[Alarm, ...]:
     """Every alarm that the numbers of one policy raise, the gravest first.
 
@@ -246,25 +327,33 @@ def find_alarms(
         diversity: (policy, base).
         winner: the change of the preferred samples' log-prob, see `penchant.evaluate.curves.winner_change`.
         fidelity: gains of measures of fidelity (larger = better) by name.
-        form: length, repetition and endings of texts beside the base's.
+        form: length, repetition and endings of texts, or the motion of clips, beside the base's.
     """
-    found: list[Alarm | None] = [*_hacking(rows)]
+    hacked = _hacking(rows)
+    found: list[Alarm | None] = [*hacked.values()]
     found.append(None if diversity is None else diversity_collapse(*diversity))
     found.append(None if winner is None else winner_drift(winner))
-    found += [fidelity_fall(name, gain) for name, gain in (fidelity or {}).items()]
+    found += [fidelity_fall(name, gain) for name, gain in (fidelity or {}).items() if name not in hacked]
     found += [length_bias(row) for row in rows]
-    found += [] if form is None else [length_drift(form), repetition(form), unfinished(form)]
+    if isinstance(form, TextForm):
+        found += [length_drift(form), repetition(form), unfinished(form)]
+    elif form is not None:
+        found += [static_clips(form), rough_motion(form)]
     found += [no_held_out_judge(rows), few_prompts(rows)]
     order: tuple[Severity, ...] = ("severe", "warning", "notice")
     return tuple(sorted((alarm for alarm in found if alarm), key=lambda alarm: order.index(alarm.severity)))
 
 
-def _hacking(rows: Sequence[Evidence]) -> list[Alarm]:
-    """One alarm for each held-out judge at most: the prompts that say most, held-out before seen, speak for it."""
+def _hacking(rows: Sequence[Evidence]) -> dict[str, Alarm]:
+    """One alarm for each held-out judge, or dimension of one, at most: the prompts that say most, held-out before seen,
+    speak for it."""
     by_judge: dict[str, Alarm] = {}
     for held_out in sorted(rows, key=lambda row: row.captions != "held-out"):
+        if alarm := dimension_hacking(held_out, rows):
+            by_judge.setdefault(held_out.judge, alarm)
+            continue
         for trained in rows:
             roles = held_out.role != "trained against" and trained.role == "trained against"
             if roles and trained.captions == held_out.captions and (alarm := reward_hacking(trained, held_out)):
                 by_judge.setdefault(held_out.judge, alarm)
-    return list(by_judge.values())
+    return by_judge

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from penchant.evaluate.clip_form import ClipForm
+from penchant.evaluate.clips import Clips
 from penchant.evaluate.diversity import Diversity
 from penchant.evaluate.drift import Drift
 from penchant.evaluate.evidence import Evidence, Role, measure
@@ -19,7 +21,7 @@ from penchant.likelihoods.randomness import generator
 from penchant.models.spec import Policy
 from penchant.sampling.samplers import Modality
 
-MEDIA: dict[Modality, Medium] = {"picture": Pictures(), "text": Texts()}
+MEDIA: dict[Modality, Medium] = {"picture": Pictures(), "text": Texts(), "clip": Clips()}
 
 # Far from the seeds that made any feedback.
 FIRST_SEED = 1_000_000
@@ -60,13 +62,15 @@ def judged(
     lengths = MEDIA[base.modality].lengths(policy, base)
     for address, (judge, role) in judges.items():
         after, before = policy.scores[address], base.scores[address]
-        for column, dimension in enumerate(judge.dimensions):
+        for column in range(len(judge.dimensions)):
+            title, dimension = column_of(judge, column)
             found.append(
                 measure(
                     after[:, column].reshape(base.shape),
                     before[:, column].reshape(base.shape),
                     policy=name,
-                    judge=judge.name if len(judge.dimensions) == 1 else f"{judge.name}:{dimension}",
+                    judge=title,
+                    dimension=dimension,
                     role=role,
                     captions=base.captions,
                     modality=base.modality,
@@ -75,6 +79,17 @@ def judged(
                 )
             )
     return found
+
+
+def column_of(judge: Any, column: int) -> tuple[str, str]:
+    """What a judge's column is called in reports, and its dimension; none where the judge has a single one.
+
+    A judge that is one dimension of another (`ADDRESS#DIM`) is called NAME:DIM and counts as that dimension.
+    """
+    dimension = judge.dimensions[column]
+    if len(judge.dimensions) > 1:
+        return f"{judge.name}:{dimension}", dimension
+    return judge.name, dimension if judge.name.endswith(f":{dimension}") else ""
 
 
 def spread(sheet: Sheet, eye: Any) -> Diversity | None:
@@ -90,17 +105,18 @@ def moved(policy: Sheet, base: Sheet, eye: Any, *, model: Any = None, spec: Poli
     return drift if model is None or spec is None else medium.divergence(drift, policy, model, spec)
 
 
-def formed(policy: Sheet, base: Sheet) -> TextForm | None:
-    """Length, repetition and unfinished texts beside the base's; None for other samples."""
+def formed(policy: Sheet, base: Sheet) -> TextForm | ClipForm | None:
+    """Length, repetition and unfinished texts, or the motion of clips, beside the base's; None for other samples."""
     return MEDIA[base.modality].form(policy, base)
 
 
 def exhibited(name: str, policy: Sheet, base: Sheet, judge: str, *, sheets: int) -> list[Exhibit]:
     """Before and after for the first seed of the first prompts: not the best ones, the first ones.
 
-    The judge is named by address; `sheets` of a report share the number of exhibits.
+    The judge is named by address, of several dimensions the mean counts; `sheets` of a report share the number of
+    exhibits.
     """
-    medium, after, before = MEDIA[base.modality], policy.scores[judge][:, 0], base.scores[judge][:, 0]
+    medium, after, before = MEDIA[base.modality], policy.scores[judge].mean(1), base.scores[judge].mean(1)
     return [
         medium.exhibit(
             prompt,

@@ -8,6 +8,7 @@ from typing import Literal
 
 from penchant.errors import PenchantError
 from penchant.evaluate.alarms import Alarm
+from penchant.evaluate.clip_form import ClipForm
 from penchant.evaluate.curves import Curve
 from penchant.evaluate.diversity import Diversity
 from penchant.evaluate.drift import Drift
@@ -58,7 +59,7 @@ class PolicyResult:
     alarms: tuple[Alarm, ...] = ()
     diversity: Diversity | None = None
     drift: Drift | None = None
-    form: TextForm | None = None
+    form: TextForm | ClipForm | None = None
     curves: Mapping[str, Curve] = field(default_factory=dict)
     timing: Timing | None = None
     recipe_toml: str = ""

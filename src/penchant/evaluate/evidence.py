@@ -25,6 +25,7 @@ class Evidence:
     whether the prompts were among the training prompts. Only "held out" on "held-out" speaks for the policy, and the
     "verifier", which may have made the feedback too: it knows the answers, so only the prompts can be held out.
     `controlled` is the win rate at equal length, where samples have lengths and the judge a taste for them.
+    `dimension` is one of several that the judge scores; `judge` ends with it then.
     """
 
     policy: str
@@ -35,15 +36,24 @@ class Evidence:
     gain: MeanGain
     modality: Modality = "picture"
     controlled: ControlledRate | None = None
+    dimension: str = ""
 
     def record(self) -> dict[str, Any]:
-        """The row as `evaluation.json` keeps it; pictures, which came first, are not named, and have no lengths."""
+        """The row as `evaluation.json` keeps it; pictures, which came first, are not named, and what is not there is
+        left out."""
         record = asdict(self)
         if self.modality == "picture":
             del record["modality"]
         if self.controlled is None:
             del record["controlled"]
+        if not self.dimension:
+            del record["dimension"]
         return record
+
+    @property
+    def scorer(self) -> str:
+        """The judge without its dimension."""
+        return self.judge.removesuffix(f":{self.dimension}") if self.dimension else self.judge
 
     @property
     def independent(self) -> bool:
@@ -80,6 +90,7 @@ def measure(
     role: Role,
     captions: Captions,
     modality: Modality = "picture",
+    dimension: str = "",
     lengths: tuple[ArrayLike, ArrayLike] | None = None,
     tie_margin: float = 0.0,
     seed: int = 0,
@@ -94,6 +105,7 @@ def measure(
         role: whether the policy was trained against this judge, or the judge knows the answers.
         captions: whether the prompts were seen in training.
         modality: what was scored.
+        dimension: which one of the judge's dimensions this is, if it has several.
         lengths: (policy, base) lengths shaped as the scores; None for no win rate at equal length.
         tie_margin: score differences up to this are ties.
         seed: key of the resampling.
@@ -113,4 +125,5 @@ def measure(
         gain=mean_gain(policy_scores, base_scores, seed=seed),
         modality=modality,
         controlled=controlled,
+        dimension=dimension,
     )

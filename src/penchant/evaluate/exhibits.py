@@ -1,4 +1,4 @@
-"""Exhibits: what a reader may look at, beside the numbers: pictures here, texts in `passages`."""
+"""Exhibits: what a reader may look at, beside the numbers: pictures here, texts in `passages`, clips in `reels`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from penchant.errors import PenchantError
 from penchant.evaluate.figures import number
 from penchant.evaluate.markup import Markup, el
 from penchant.evaluate.passages import TextPair, TextRow
+from penchant.evaluate.reels import ClipPair, ClipRow
 from penchant.evaluate.samples import fitted, flat, open_picture
 from penchant.sampling.samplers import Modality
 
@@ -88,7 +89,7 @@ class ImagePair:
         return self.row().figure()
 
 
-Exhibit = ImagePair | ImageRow | TextPair | TextRow
+Exhibit = ImagePair | ImageRow | TextPair | TextRow | ClipPair | ClipRow
 
 
 def data_uri(image: Image | str | Path) -> tuple[str, int, int]:

@@ -10,7 +10,7 @@ import html
 import unicodedata
 from collections.abc import Iterable
 
-_VOID = frozenset({"br", "col", "img", "meta"})
+_VOID = frozenset({"br", "col", "img", "input", "meta"})
 
 
 class Markup(str):

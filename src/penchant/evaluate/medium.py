@@ -1,4 +1,4 @@
-"""What a comparison of two models must know of one kind of samples: pictures, texts; clips and sounds to come."""
+"""What a comparison of two models must know of one kind of samples: pictures, texts, clips; sounds to come."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
+from penchant.evaluate.clip_form import ClipForm
 from penchant.evaluate.diversity import Diversity
 from penchant.evaluate.drift import Drift
 from penchant.evaluate.exhibits import Exhibit
@@ -55,8 +56,8 @@ class Medium(ABC):
         """Lengths of both models' samples, where samples have different ones: judges favour the longer."""
 
     @abstractmethod
-    def form(self, policy: Sheet, base: Sheet) -> TextForm | None:
-        """Outward form of texts beside the base's; None for other samples."""
+    def form(self, policy: Sheet, base: Sheet) -> TextForm | ClipForm | None:
+        """Outward form of texts, motion of clips, beside the base's; None for other samples."""
 
     @abstractmethod
     def exhibit(self, prompt: Prompt, before: Shown, after: Shown) -> Exhibit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.resources import files
 
-from penchant.evaluate import sections
+from penchant.evaluate import reels, sections
 from penchant.evaluate.contents import ReportData
 from penchant.evaluate.markup import Markup, el, join
 from penchant.evaluate.verdict import verdict
@@ -19,6 +19,8 @@ _POLICY = (
 def page(data: ReportData) -> str:
     """The whole document as text."""
     style = files("penchant.evaluate").joinpath("page.css").read_text(encoding="utf-8")
+    if any(item.modality == "clip" for item in data.exhibits):
+        style += reels.style()
     head = el(
         "head",
         el("meta", charset="utf-8"),
@@ -50,7 +52,7 @@ def _sections(data: ReportData) -> list[Markup]:
         ("Alarms", sections.alarms(data)),
         ("Before and after", sections.exhibits(data)),
         ("Training", sections.curves(data)),
-        ("Length and form", sections.form(data)),
+        (data.words.form, sections.form(data)),
         ("Drift and diversity", sections.drift(data)),
         ("The data, as read", sections.reading(data)),
         ("Cost", sections.timing(data)),

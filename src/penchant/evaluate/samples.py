@@ -1,7 +1,8 @@
 """Sample folders and contact sheets: samples by prompt and seed, on disk, and pictures side by side.
 
-A sample folder holds lossless PNG files, or texts in UTF-8, and a manifest.json that names prompt, seed and SHA-256 of
-each; it is written whole or not at all (the manifest comes last) and checked when it is read.
+A sample folder holds lossless PNG files (animated ones of clips), or texts in UTF-8, and a manifest.json that names
+prompt, seed and SHA-256 of each; it is written whole or not at all (the manifest comes last), and checked when it is
+read.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from penchant.errors import MediaError, PenchantError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from penchant.feedback.clip import Clip
 
 FORMAT = "penchant-samples/1"
 MAX_PIXELS = 64_000_000
@@ -90,8 +93,38 @@ class TextSample:
         )
 
 
-AnySample = TypeVar("AnySample", Sample, TextSample)
-_KINDS: dict[str, type[Sample] | type[TextSample]] = {kind.suffix: kind for kind in (Sample, TextSample)}
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClipSample:
+    """One clip, and the prompt and seed that it was drawn from; kept as animated PNG, which browsers play."""
+
+    suffix: ClassVar[str] = ".apng"
+
+    prompt: str
+    seed: int
+    clip: Clip
+
+    def data(self) -> bytes:
+        """The file's content, lossless."""
+        from penchant.feedback.video_files import encode_clip
+
+        return encode_clip(self.clip)
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of it beside prompt and seed."""
+        return {"frames": len(self.clip), "fps": self.clip.fps}
+
+    @classmethod
+    def read(cls, entry: Mapping[str, Any], data: bytes) -> ClipSample:
+        """The sample of a manifest's entry and its file."""
+        from penchant.feedback.video_files import decode_clip
+
+        return cls(prompt=str(entry["prompt"]), seed=int(entry["seed"]), clip=decode_clip(data)[0])
+
+
+AnySample = TypeVar("AnySample", Sample, TextSample, ClipSample)
+_KINDS: dict[str, type[Sample] | type[TextSample] | type[ClipSample]] = {
+    kind.suffix: kind for kind in (Sample, TextSample, ClipSample)
+}
 
 
 def open_picture(source: str | Path | BytesIO) -> Image:
@@ -126,7 +159,7 @@ def flat(picture: Image) -> Image:
 
 
 def save_samples(folder: str | Path, samples: Sequence[AnySample], *, made_by: Mapping[str, str] | None = None) -> Path:
-    """Write samples as PNG or text files and a manifest; returns the manifest's path.
+    """Write samples as PNG, animated PNG or text files and a manifest; returns the manifest's path.
 
     Args:
         folder: made where it is missing; a folder that has a manifest already is refused.
@@ -155,7 +188,7 @@ def save_samples(folder: str | Path, samples: Sequence[AnySample], *, made_by: M
     return partial.replace(manifest)
 
 
-def load_samples(folder: str | Path) -> tuple[Sample | TextSample, ...]:
+def load_samples(folder: str | Path) -> tuple[Sample | TextSample | ClipSample, ...]:
     """The samples of a folder, in the order of its manifest.
 
     Raises:
@@ -174,7 +207,7 @@ def load_samples(folder: str | Path) -> tuple[Sample | TextSample, ...]:
     return tuple(_load(entry, manifest, row) for row, entry in enumerate(content.get("samples", [])))
 
 
-def _load(entry: dict, manifest: Path, row: int) -> Sample | TextSample:
+def _load(entry: dict, manifest: Path, row: int) -> Sample | TextSample | ClipSample:
     try:
         name, digest, _, _ = entry["file"], entry["sha256"], str(entry["prompt"]), int(entry["seed"])
     except (KeyError, TypeError, ValueError) as error:

@@ -6,14 +6,16 @@ import math
 from collections.abc import Callable, Sequence
 
 from penchant.evaluate.charts import Line, interval_glyph, line_chart
+from penchant.evaluate.clip_form import ClipForm
 from penchant.evaluate.contents import PolicyResult, ReportData, Timing
 from penchant.evaluate.diversity import Diversity
 from penchant.evaluate.drift import Drift, SequenceKL
 from penchant.evaluate.evidence import Evidence
 from penchant.evaluate.figures import count, duration, number, percent, percent_range, size
-from penchant.evaluate.form import REPEATED
+from penchant.evaluate.form import REPEATED, TextForm
 from penchant.evaluate.markup import Markup, el, join
 from penchant.evaluate.winrate import LEVEL, RESAMPLES
+from penchant.evaluate.words import spelt
 
 CHARTS: tuple[tuple[str, str, float | None], ...] = (
     ("loss", "Loss", None),
@@ -74,7 +76,7 @@ def alarms(data: ReportData) -> Markup:
             "li",
             el(
                 "p",
-                el("b", alarm.name.capitalize()),
+                el("b", alarm.name[:1].upper() + alarm.name[1:]),
                 el("span", alarm.severity, class_="tag"),
                 name if several else None,
             ),
@@ -93,6 +95,8 @@ def exhibits(data: ReportData) -> Markup | None:
         return None
     sample = data.words.sample
     words = f"Same prompt and same seed in each frame; the underlined name is the {sample} that the judge prefers."
+    if data.words.sample == "clip":
+        words += " The clips of a frame play in step: pause them, or choose a picture by pointer or arrow keys."
     note = el("p", words, f" {data.exhibits_note}" if data.exhibits_note else None, class_="note above")
     return join([note, el("div", *[item.figure() for item in data.exhibits], class_="exhibits")])
 
@@ -155,8 +159,11 @@ def drift(data: ReportData) -> Markup | None:
 
 
 def form(data: ReportData) -> Markup | None:
-    """Length, repetition and endings of texts, base and policies; None for other samples."""
-    formed = [(policy.name, policy.form) for policy in data.policies if policy.form is not None]
+    """Length, repetition and endings of texts, or the motion of clips, base and policies; None for other samples."""
+    moving = [(policy.name, policy.form) for policy in data.policies if isinstance(policy.form, ClipForm)]
+    if moving:
+        return _motion(data, moving)
+    formed = [(policy.name, policy.form) for policy in data.policies if isinstance(policy.form, TextForm)]
     if not formed:
         return None
     kinds: list[tuple[str, str, Callable[[float], str]]] = [
@@ -177,6 +184,31 @@ def form(data: ReportData) -> Markup | None:
         rows,
         "narrow",
     )
+
+
+def _motion(data: ReportData, moving: Sequence[tuple[str, ClipForm]]) -> Markup:
+    kinds = {
+        "dynamic_degree": "Dynamic degree, shorter sides a second",
+        "smoothness": "Smoothness, 0 to 1",
+        "steadiness": "Steadiness, 0 to 1",
+    }
+    rows = []
+    for name, title in kinds.items():
+        gains = [getattr(measured, name) for _, measured in moving]
+        cells = [f"{number(g.after)} ({_signed(number, g.low)} to {_signed(number, g.high)})" for g in gains]
+        rows.append([title, number(gains[0].before), *cells])
+    table = _table(
+        "Motion of the clips by optical flow; in parentheses the 95\u202f% interval of the change.",
+        ["", data.base, *[name for name, _ in moving]],
+        rows,
+        "narrow",
+    )
+    note = (
+        "The dynamic degree is the mean length of the flow: how much moves and how fast. Smoothness compares the "
+        "change of the flow with the flow, steadiness the next frame with where the flow says it went; a clip that "
+        "stands still has 1 in both, so they speak only beside the dynamic degree."
+    )
+    return join([table, el("p", note, class_="note")])
 
 
 def reading(data: ReportData) -> Markup | None:
@@ -234,7 +266,8 @@ def _judges(rows: Sequence[Evidence], *, several: bool, controlled: bool) -> lis
     for judge, role in dict.fromkeys((row.judge, row.role) for row in rows):
         own = [row for row in rows if (row.judge, row.role) == (judge, role)]
         for index, row in enumerate(own):
-            name = el("span", judge), el("span", role, class_=f"tag {role.replace(' ', '-')}")
+            title = el("span", row.scorer, el("b", f" {spelt(row.dimension)}") if row.dimension else None)
+            name = title, el("span", role, class_=f"tag {role.replace(' ', '-')}")
             first = el("th", *name, scope="rowgroup", rowspan=len(own), class_="judge") if index == 0 else None
             policy = el("td", row.policy, class_="policy") if several else None
             written.append(el("tr", first, policy, *_measures(row, controlled), class_="first" if index == 0 else None))

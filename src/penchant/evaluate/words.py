@@ -9,14 +9,24 @@ from penchant.sampling.samplers import Modality
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """Nouns of one modality, small letters: a sample of it and what asks for one."""
+    """Nouns of one modality, small letters: a sample of it, what asks for one, and the title of what its form is."""
 
     sample: str
     samples: str
     prompts: str
+    form: str
 
 
 WORDS: dict[Modality, Words] = {
-    "picture": Words(sample="picture", samples="pictures", prompts="captions"),
-    "text": Words(sample="text", samples="texts", prompts="prompts"),
+    "picture": Words(sample="picture", samples="pictures", prompts="captions", form="Form"),
+    "text": Words(sample="text", samples="texts", prompts="prompts", form="Length and form"),
+    "clip": Words(sample="clip", samples="clips", prompts="captions", form="Motion"),
 }
+
+DIMENSIONS = {"VQ": "visual quality", "MQ": "motion quality", "TA": "text alignment"}
+"""What the dimensions of VideoAlign are called in full."""
+
+
+def spelt(dimension: str) -> str:
+    """A dimension as people read it: `MQ (motion quality)`."""
+    return f"{dimension} ({DIMENSIONS[dimension]})" if dimension in DIMENSIONS else dimension

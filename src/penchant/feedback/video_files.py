@@ -174,7 +174,7 @@ def _frames(
     container: Any, stream: Any, caps: _Caps
 ) -> tuple[list[UInt8[np.ndarray, "H W 3"]], list[float], list[str]]:
     """Upright RGB frames, when each begins, and repairs."""
-    # Concealed damage must not pass for a picture. What several threads find of it depends on who comes first.
+    # Concealed damage must not pass for a picture. Frame threads were seen to hang when a broken file is closed.
     stream.codec_context.options = {"err_detect": "explode"}
     stream.codec_context.thread_count = 1
     frames, starts = list[np.ndarray](), list[float]()

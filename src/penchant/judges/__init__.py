@@ -24,6 +24,9 @@ JUDGES = {
     "vqascore": "penchant.judges.vqascore:VQAScore",
     "open-nsfw": "penchant.judges.open_nsfw:OpenNSFW",
     "rapidocr": "penchant.judges.text_rendering:TextRendering",
+    "dynamic-degree": "penchant.judges.motion:DynamicDegree",
+    "smoothness": "penchant.judges.motion:Smoothness",
+    "steadiness": "penchant.judges.motion:Steadiness",
     "sharpness": "penchant.judges.pictures:Sharpness",
     "colourfulness": "penchant.judges.pictures:Colourfulness",
     "minilm": "penchant.judges.minilm:MiniLM",
@@ -38,7 +41,8 @@ JUDGES = {
 
 def load(address: str) -> Judge:
     """The judge at `address`: `NAME` or `NAME:PATH` of `JUDGES`, the `http://` address of a reward server, a
-    transformers folder, or `zoo:NAME`; `ADDRESS#LABEL` is one label of a classifier.
+    transformers folder, a reward model's folder, or `zoo:NAME`; `ADDRESS#LABEL` is one label of a classifier or one
+    dimension of a reward model, whose `#overall` is the mean of all.
 
     Raises:
         ModelError: there is no such judge or folder, or its class is no judge.
@@ -67,6 +71,10 @@ def _folder(address: str) -> Judge:
         remedy = nearest(address, list(JUDGES))
         raise ModelError("holds no model.", file=folder, remedy=f"give a folder, `zoo:NAME` or a judge; {remedy}")
     architecture = json.loads((folder / "config.json").read_text()).get("architectures", [""])[0]
+    if architecture == "RewardNetwork":
+        from penchant.judges.reward_model import load_reward_model
+
+        return load_reward_model(folder, name=name, dimension=label or None)
     if not architecture.endswith("ForImageClassification"):
         from penchant.judges.dual_encoder import DualEncoder
 

@@ -142,6 +142,18 @@ def convert(prediction: Tensor, noisy: Tensor, a_N: Tensor, s_N: Tensor, *, sour
     return target(to, x0, noise, a_N, s_N)
 
 
+def noise_slope(quantity: Quantity, a_N: Tensor, s_N: Tensor) -> Tensor:
+    """How a prediction answers when the noise it implies grows by one and x_t stays: dy / d eps = q - p * s / a.
+
+    1 for epsilon, 1 / (1 - t) for a flow's velocity, 1 / a for v_prediction, -s / a for sample. It turns a change of
+    the score into one of the prediction, and is infinite at pure noise for all but epsilon.
+    """
+    if quantity == "epsilon":
+        return torch.ones_like(a_N)
+    p, q = _pq(quantity, a_N, s_N)
+    return q - p * s_N / a_N
+
+
 # --- flow time ------------------------------------------------------------------------------------------------------
 
 

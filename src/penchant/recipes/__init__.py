@@ -7,7 +7,21 @@ from typing import Any
 
 from penchant.errors import RecipeError, nearest
 from penchant.recipe import Recipe
-from penchant.recipes import diffusion_dpo, dto, flow_dpo, irepo, mapo, rankdpo, sft, text
+from penchant.recipes import (
+    diffusion_dpo,
+    dto,
+    flow_dpo,
+    flow_nrg,
+    flow_rwr,
+    irepo,
+    mapo,
+    rankdpo,
+    sft,
+    text,
+    videoreward,
+    wan,
+)
+from penchant.reward_training.spec import RewardRecipe
 from penchant.rollouts.spec import Iterations
 from penchant.synthesis.spec import Synthesis
 from penchant.thoughts import Construction
@@ -17,11 +31,13 @@ __all__ = [
     "CONSTRUCTIONS",
     "ITERATIONS",
     "RECIPES",
+    "REWARDS",
     "SYNTHESES",
     "find",
     "find_any",
     "find_construction",
     "find_iterations",
+    "find_reward",
     "find_synthesis",
 ]
 
@@ -30,6 +46,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "mapo": mapo.embedded,
     "rankdpo": rankdpo.rankdpo,
     "sft": sft.embedded,
+    "flow-dpo": flow_dpo.embedded,
+    "flow-rwr": flow_rwr.embedded,
     "dpo": text.dpo,
     "simpo": text.simpo,
     "rankdpo-text": text.rankdpo,
@@ -39,6 +57,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "sdxl-mapo": mapo.sdxl,
     "sdxl-rankdpo": rankdpo.sdxl,
     "sd3-flow-dpo": flow_dpo.sd3,
+    "wan-flow-dpo": wan.flow_dpo,
+    "wan-flow-rwr": wan.flow_rwr,
     "sd3-rankdpo": rankdpo.sd3,
     "llm-dpo": text.zephyr,
     "r1-distill-dto": dto.r1_distill,
@@ -63,11 +83,21 @@ ITERATIONS: dict[str, Callable[[], Iterations]] = {
     "llm-irepo-mistral": irepo.mistral,
 }
 
+# What `penchant train-reward` trains.
+REWARDS: dict[str, Callable[[], RewardRecipe]] = {
+    "videoreward": videoreward.embedded,
+    "videoreward-judge": videoreward.judge,
+    "qwen2vl-videoreward": videoreward.qwen2vl,
+    "flow-nrg": flow_nrg.embedded,
+    "wan-flow-nrg": flow_nrg.wan,
+}
+
 _VERBS: dict[str, dict[str, Callable[[], Any]]] = {
     "align": RECIPES,
     "synthesize": SYNTHESES,
     "think": CONSTRUCTIONS,
     "iterate": ITERATIONS,
+    "train-reward": REWARDS,
 }
 
 
@@ -99,6 +129,11 @@ def find_construction(name: str) -> Construction:
 def find_iterations(name: str) -> Iterations:
     """The rounds of that name. Raises RecipeError as `find`."""
     return _found(name, "iterate")
+
+
+def find_reward(name: str) -> RewardRecipe:
+    """The reward model's recipe of that name. Raises RecipeError as `find`."""
+    return _found(name, "train-reward")
 
 
 def _found(name: str, verb: str) -> Any:

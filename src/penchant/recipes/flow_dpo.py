@@ -1,6 +1,11 @@
-"""Flow-DPO (Liu et al., arXiv 2501.13918) on Stable Diffusion 3.5 medium, as flow_grpo's train_sd3_dpo.py runs it.
+"""Flow-DPO (Liu et al., arXiv 2501.13918): the embedded scale, and Stable Diffusion 3.5 medium.
 
-| value            | value here           | source                                                    |
+`flow-dpo` aligns the shipped video model on its own clips, labelled by the shipped reward: beta is constant and t drawn
+uniformly as in the paper, the numbers are ours. The weight of the bound that the paper derives and warns of is
+`--likelihood.weight one_minus_t_squared`.
+`sd3-flow-dpo` is flow_grpo's train_sd3_dpo.py; the paper's own values are those of `wan-flow-dpo`.
+
+| value            | `sd3-flow-dpo`       | source                                                    |
 |------------------|----------------------|-----------------------------------------------------------|
 | beta             | 100, constant in t   | config.train.beta; no weight w(t)                         |
 | time             | logit-normal (0, 1)  | through the model's shift-3 schedule of 1000 steps        |
@@ -16,7 +21,36 @@ from __future__ import annotations
 from penchant.likelihoods import FlowMatching
 from penchant.models.spec import Policy
 from penchant.objectives import DPO
-from penchant.recipe import Preferences, Recipe, Training
+from penchant.recipe import Evaluation, Preferences, Recipe, Training
+
+
+def embedded() -> Recipe:
+    """The shipped video model and its own clips, labelled by the shipped reward, judged by another network."""
+    return Recipe(
+        name="flow-dpo",
+        policy=Policy(path="zoo:clips"),
+        likelihood=FlowMatching(time="uniform"),
+        objective=DPO(beta=500.0),
+        feedback=Preferences(path="zoo:clips/samples"),
+        train=Training(steps=200, batch_size=16, lr=2e-5, warmup=10, weight_decay=0.0),
+        evaluation=Evaluation(
+            prompts="zoo:clips/prompts",
+            count=64,
+            seeds=2,
+            steps=16,
+            guidance=1.0,
+            judges=(
+                "zoo:clips/judge#VQ",
+                "zoo:clips/judge#MQ",
+                "zoo:clips/judge#TA",
+                # A clip that stands still is smooth and looks good: the known way to please a reward.
+                "dynamic-degree",
+                "smoothness",
+            ),
+            trained_against=("zoo:clips/reward#overall",),
+        ),
+        threads=1,
+    )
 
 
 def sd3() -> Recipe:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penchant.errors import RecipeError
+from penchant.feedback.clip import Clip
 from penchant.feedback.groups import Candidate, Group, Media, Prompt
+from penchant.feedback.video_files import encode_clip
 from penchant.likelihoods.randomness import generator
 from penchant.models.spec import Policy
 from penchant.rollouts.spec import Draws, Iterations
+from penchant.sampling.samplers import Modality
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -106,8 +109,7 @@ def draw(
         say(f"round {number}: drew {done} of {total} samples")
 
     samples = SampleCache(cache).sample(sampler, [p for p in prompts for _ in range(K)], seeds, progress=tell)
-    made = _text if sampler.modality == "text" else _picture
-    who = policy.adapter or policy.path
+    made, who = _MADE[sampler.modality], policy.adapter or policy.path
     rows = [made(sample, seed, who) for sample, seed in zip(samples, seeds, strict=True)]
     return [
         Group(
@@ -136,3 +138,10 @@ def _picture(sample: Image, seed: int, model: str) -> Candidate:
     buffer = BytesIO()
     sample.save(buffer, "PNG")
     return Candidate(media=Media.of(buffer.getvalue()), model=model, seed=seed)
+
+
+def _clip(sample: Clip, seed: int, model: str) -> Candidate:
+    return Candidate(media=Media.of(encode_clip(sample)), model=model, seed=seed)
+
+
+_MADE: dict[Modality, Callable[[Any, int, str], Candidate]] = {"picture": _picture, "text": _text, "clip": _clip}

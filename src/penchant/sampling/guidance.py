@@ -43,9 +43,11 @@ class LatentReward(Protocol):
 
     Attributes:
         dimensions: names of the columns of `score`.
+        name: changes when the scores do.
     """
 
     dimensions: tuple[str, ...]
+    name: str
 
     def score(self, noisy_N: Tensor, time_N: Tensor, condition: Mapping[str, Tensor]) -> Float[Tensor, "N D"]:
         """Rewards, larger = better, differentiable in the latents.

@@ -53,7 +53,7 @@ class GuidedSampler:
         weights = f"{model.fingerprint()}-{model.encoder_fingerprint()}-ode-{self.steps}-{self.guidance}"
         if self.steering is None:
             return weights
-        return f"{weights}-{getattr(self.steering.reward, 'name', '')}-{self.steering.guidance!r}"
+        return f"{weights}-{self.steering.reward.name}-{self.steering.guidance!r}"
 
     def key(self, prompt: Prompt) -> str:
         """These models read plain text."""
@@ -75,7 +75,7 @@ class GuidedSampler:
         micro = {
             name: value.expand(len(seeds), *value.shape[1:]) for name, value in self._blank.items() if name != "latents"
         }
-        distilled = bool(model.bare.config.get("guidance_embeds", False)) if hasattr(model.bare, "config") else False
+        distilled = any(part.config.get("guidance_embeds", False) for part in model.denoisers().values())
         return integrate(
             model,
             noise_N,

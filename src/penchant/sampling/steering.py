@@ -10,11 +10,11 @@ Each scheduler says in which coordinates its latents stand:
 
 | schedulers                          | latents        | prediction                                        |
 |-------------------------------------|----------------|---------------------------------------------------|
-| FlowMatchEuler, FlowMatchHeun       | (1-t) x0 + t e | e - x0; with `invert_sigmas` (Mochi) the negative |
+| FlowMatchEuler                      | (1-t) x0 + t e | e - x0; with `invert_sigmas` (Mochi) the negative |
 | UniPC, DPMSolver with flow sigmas   | (1-t) x0 + t e | e - x0                                            |
 | UniPC, DPMSolver, DEIS              | a x0 + s e     | `prediction_type`                                 |
-| DDIM, DDPM, PNDM, CogVideoX's       | a x0 + s e     | `prediction_type`                                 |
-| Euler, Euler ancestral, LMS         | x0 + sigma e   | `prediction_type`                                 |
+| DDIM, PNDM, CogVideoX's DDIM        | a x0 + s e     | `prediction_type`                                 |
+| Euler                               | x0 + sigma e   | `prediction_type`                                 |
 """
 
 from __future__ import annotations
@@ -95,18 +95,13 @@ def _sigma(scheduler: Any, timestep: Any) -> float:
 
 STANDS: dict[str, Callable[[Any, Any], Stand]] = {
     "FlowMatchEulerDiscreteScheduler": _flow,
-    "FlowMatchHeunDiscreteScheduler": _flow,
     "UniPCMultistepScheduler": _multistep,
     "DPMSolverMultistepScheduler": _multistep,
     "DEISMultistepScheduler": _multistep,
     "DDIMScheduler": _preserving,
-    "DDPMScheduler": _preserving,
     "PNDMScheduler": _preserving,
     "CogVideoXDDIMScheduler": _preserving,
-    "CogVideoXDPMScheduler": _preserving,
     "EulerDiscreteScheduler": _exploding,
-    "EulerAncestralDiscreteScheduler": _exploding,
-    "LMSDiscreteScheduler": _exploding,
 }
 
 
@@ -187,7 +182,8 @@ class _Laid:
     """A reward that reads a pipeline's latents through a layout; its gradient stands in the pipeline's."""
 
     def __init__(self, reward: LatentReward, layout: Layout) -> None:
-        self.reward, self.layout, self.dimensions = reward, layout, reward.dimensions
+        self.reward, self.layout = reward, layout
+        self.dimensions, self.name = reward.dimensions, reward.name
 
     def score(self, noisy_N: Tensor, time_N: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
         return self.reward.score(self.layout(noisy_N), time_N, condition)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ def build(name: str, out: Path, *, device: str = "cpu", threads: int | None = No
     """
     import torch
 
-    makers = {"emoji": emoji, "thinker": thinker, "openers": openers}
+    makers = {"emoji": emoji, "thinker": thinker, "openers": openers, "clips": clips}
     if name not in makers:
         raise RecipeError(f"there is no '{name}' to build.", field="name", remedy=nearest(name, list(makers)))
     if threads is not None:
@@ -130,6 +131,50 @@ def openers(out: Path, device: str) -> None:
         made = {"ranked": groups, "cpu_seconds": time.process_time() - started}
         with (out / "made.jsonl").open("a") as stream:
             stream.write(json.dumps(made) + "\n")
+
+
+def clips(out: Path, device: str) -> None:
+    """Footage, text-to-video generator, captions, sheets, samples; annotated pairs are made of the footage on use."""
+    from penchant.models import load as load_model
+    from penchant.zoo.clips import data, feedback, footage, generator, measure
+
+    out.mkdir(parents=True, exist_ok=True)
+    loops_path, started = out / "clips.parquet", time.process_time()
+    if not loops_path.exists():
+        print(f"{data.build(loops_path, out / 'downloads')} clips", flush=True)
+    loops = data.load(loops_path)
+    if not (out / "footage").exists():
+        footage.write(loops, out / "footage")
+    captions = {split: sorted(loop.caption for loop in loops if loop.split == split) for split in data.SPLITS}
+    (out / "captions.txt").write_text("\n".join(captions["train"]) + "\n")
+    (out / "prompts.txt").write_text("\n".join(captions["validation"]) + "\n")
+    made: dict[str, object] = {}
+    known, budget = [loop for loop in loops if data.known(loop)], generator.Budget()
+    if not (out / "pipeline" / "model_index.json").exists():
+        fused = shutil.which("g++") is not None
+        made["generator"] = generator.train(known, out / "pipeline", out / "runs", budget, fused=fused)
+    if not (out / "drawn").exists():
+        model = load_model(str(out / "pipeline")).to(device)
+        _clip_sheets(model, captions, out)
+        reader, _ = generator.train_reader(known, out / "runs", budget)
+        made["measured"] = measure.measure(model, reader, known, guidances=(1.0, 2.5))
+        made["drawn"] = feedback.draw(model, captions["train"], out / "drawn", steps=20)
+    made["cpu_seconds"] = time.process_time() - started
+    with (out / "made.jsonl").open("a") as stream:
+        stream.write(json.dumps(made) + "\n")
+
+
+def _clip_sheets(model: Any, captions: dict[str, list[str]], out: Path) -> None:
+    """By split, 24 clips still for a person to look at; 24 drawn captions also moving, for the documentation."""
+    from penchant.evaluate.compare import choose
+    from penchant.zoo.clips import sheets
+
+    for split, own in captions.items():
+        shown = choose(own, 24)
+        clips = model.generate(shown, seeds=range(len(shown)), steps=25, guidance=2.5, batch_size=12)
+        sheets.still(clips, shown, out / f"sheet-{split}.png", columns=4)
+        if split == "train":
+            sheets.animated(clips, shown, out / "sheet.webp", columns=8)
 
 
 def _sheet(model: Any, captions: Sequence[str], path: Path) -> None:

@@ -59,25 +59,30 @@ def split_of(caption: str) -> str:
 
 def fetch(folder: Path) -> dict[str, Path]:
     """Fetches the three npm packages with `npm pack` and unpacks them under `folder`; returns style -> root."""
-    roots = {}
-    for style, package in PACKAGES.items():
-        target = folder / style
-        if not (target / "package").is_dir():
-            target.mkdir(parents=True, exist_ok=True)
-            try:
-                done = subprocess.run(
-                    ["npm", "pack", package, "--silent"], check=False, cwd=target, capture_output=True, text=True
-                )
-            except FileNotFoundError as error:
-                raise PenchantError(
-                    "npm is not installed.", remedy="install Node.js; it fetches the pictures."
-                ) from error
-            if done.returncode:
-                raise PenchantError(f"npm pack {package} failed: {done.stderr.strip()}", remedy="check the network.")
-            with tarfile.open(target / done.stdout.strip().splitlines()[-1]) as tar:
-                tar.extractall(target, filter="data")
-        roots[style] = target / "package"
-    return roots
+    return {style: unpack(package, folder / style) for style, package in PACKAGES.items()}
+
+
+def unpack(package: str, target: Path) -> Path:
+    """Fetches one npm package with `npm pack` and unpacks it under `target`, once; returns its root.
+
+    Raises:
+        PenchantError: npm is missing or did not get the package.
+    """
+    if not (target / "package").is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+        try:
+            done = subprocess.run(
+                ["npm", "pack", package, "--silent"], check=False, cwd=target, capture_output=True, text=True
+            )
+        except FileNotFoundError as error:
+            raise PenchantError("npm is not installed.", remedy="install Node.js; it fetches the pictures.") from error
+        if done.returncode:
+            raise PenchantError(f"npm pack {package} failed: {done.stderr.strip()}", remedy="check the network.")
+        archive = target / done.stdout.strip().splitlines()[-1]
+        with tarfile.open(archive) as tar:
+            tar.extractall(target, filter="data")
+        archive.unlink()
+    return target / "package"
 
 
 def caption_of(codepoints: str) -> str | None:

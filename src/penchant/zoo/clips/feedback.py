@@ -1,0 +1,134 @@
+"""Pairs of the generator's own clips: `zoo:clips/samples`, drawn once, shipped as a mosaic, labelled by a judge.
+
+Two samples a caption with seeds of their own, each at a guidance scale drawn by count, so that weak and strong ones
+meet. The labels are simulated feedback: a reward model gave them, no person did.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from penchant.assets import path
+from penchant.errors import FeedbackError
+from penchant.feedback import Candidate, Group, Judgement, Media
+from penchant.feedback.clip import Clip
+from penchant.feedback.export import export_groups
+from penchant.feedback.video_files import encode_clip
+from penchant.likelihoods.randomness import generator
+from penchant.zoo.clips import mosaic
+from penchant.zoo.clips.data import FPS, FRAMES
+from penchant.zoo.emoji.data import split_of
+
+GUIDANCES = (1.0, 1.5, 2.0, 3.0, 4.0)
+VIDEO, INDEX, FILE = "clips.webm", "clips.json", "samples.parquet"
+# Scores of a reward model have an sd of about one: nearer than this, its preference is called a tie.
+SAME = 0.25
+
+
+def draw(model: Any, captions: Sequence[str], folder: Path, *, steps: int, batch_size: int = 16) -> int:
+    """Draws two clips of every caption, writes `clips.webm` and `clips.json`; returns the bytes of the video.
+
+    Args:
+        model: the generator, a video model.
+        captions: what to draw.
+        folder: where to write.
+        steps: denoising steps.
+        batch_size: clips at once.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [row for caption in captions for row in _rows(caption)]
+    drawn: dict[int, Clip] = {}
+    for scale in GUIDANCES:
+        places = [i for i, row in enumerate(rows) if row["guidance"] == scale]
+        prompts, seeds = [rows[i]["caption"] for i in places], [rows[i]["seed"] for i in places]
+        options = {"steps": steps, "guidance": scale, "batch_size": batch_size}
+        drawn |= dict(zip(places, model.generate(prompts, seeds=seeds, **options), strict=True)) if places else {}
+    _write_index(folder, {"steps": steps, "clips": rows, "labels": None})
+    return mosaic.write(np.stack([drawn[i].frames for i in range(len(rows))]), folder / VIDEO)
+
+
+def label(folder: Path, judge: Any) -> None:
+    """Scores the drawn clips with a judge of clips and keeps its scores beside them."""
+    index = json.loads((folder / INDEX).read_text())
+    captions = [row["caption"] for row in index["clips"]]
+    scores_ND = judge.score(captions, _clips(folder, index))
+    labels = {"judge": judge.name, "dimensions": list(judge.dimensions), "scores": np.round(scores_ND, 4).tolist()}
+    _write_index(folder, {**index, "labels": labels})
+
+
+def groups(folder: Path) -> Iterator[Group]:
+    """The pairs, one a caption, with a pair judgement in each of the judge's dimensions.
+
+    Raises:
+        FeedbackError: no judge has labelled them.
+        MediaError: PyAV is not installed.
+    """
+    index = json.loads((folder / INDEX).read_text())
+    if index["labels"] is None:
+        raise FeedbackError("no judge has labelled the samples.", file=folder / INDEX, remedy="label them first.")
+    clips = _clips(folder, index)
+    for first in range(0, len(clips), 2):
+        sides = (first, first + 1)
+        caption = index["clips"][first]["caption"]
+        yield Group(
+            prompt=caption,
+            candidates=tuple(_candidate(clips[i], index["clips"][i]) for i in sides),
+            judgements=_judgements(index["labels"], [index["labels"]["scores"][i] for i in sides]),
+            split=split_of(caption),
+        )
+
+
+def version() -> str:
+    """Names what `write` would write: the shipped clips and their labels."""
+    folder = path("clips/drawn")
+    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in (VIDEO, INDEX))).hexdigest()[:8]
+
+
+def write(out: Path) -> None:
+    """Writes the shipped pairs as `samples.parquet` in `out`.
+
+    Raises:
+        FeedbackError: no judge has labelled them.
+        MediaError: PyAV is not installed.
+    """
+    export_groups(groups(path("clips/drawn")), out / FILE)
+
+
+def _rows(caption: str) -> list[dict[str, Any]]:
+    rows = []
+    for side in range(2):
+        rng = generator(0, side, caption, "clip candidate")
+        scale, seed = GUIDANCES[int(rng.integers(len(GUIDANCES)))], int(rng.integers(2**31))
+        rows.append({"caption": caption, "guidance": scale, "seed": seed})
+    return rows
+
+
+def _clips(folder: Path, index: dict[str, Any]) -> list[Clip]:
+    frames = mosaic.read(folder / VIDEO, clips=len(index["clips"]), frames=FRAMES)
+    return [Clip(frames=one, fps=FPS) for one in frames]
+
+
+def _candidate(clip: Clip, row: dict[str, Any]) -> Candidate:
+    name = f"clips, guidance {row['guidance']:g}"
+    settings = {"guidance": row["guidance"]}
+    return Candidate(media=Media.of(encode_clip(clip)), model=name, seed=row["seed"], settings=settings)
+
+
+def _judgements(labels: dict[str, Any], scores: Sequence[Sequence[float]]) -> tuple[Judgement, ...]:
+    """By dimension: the better side, or a tie where the scores are less than `SAME` apart."""
+    made = []
+    for name, a, b in zip(labels["dimensions"], *scores, strict=True):
+        value = 0.5 if abs(a - b) < SAME else float(a > b)
+        source = f"simulated:{labels['judge']}"
+        made.append(Judgement(kind="pair", values=(value, 1 - value), dimension=name, source=source))
+    return tuple(made)
+
+
+def _write_index(folder: Path, index: dict[str, Any]) -> None:
+    (folder / INDEX).write_text(json.dumps(index, separators=(",", ":")) + "\n")
