@@ -48,9 +48,9 @@ def flow_dpo() -> Any:
 
 def vanishing() -> Any:
     """The same with beta (1 - t)^2, as the derivation has it."""
-    from penchant.likelihoods import FlowMatching
-
-    return replace(flow_dpo(), name="flow-dpo-vanishing", likelihood=FlowMatching(weight="one_minus_t_squared"))
+    recipe = flow_dpo()
+    likelihood = replace(recipe.likelihood, weight="one_minus_t_squared")
+    return replace(recipe, name="flow-dpo-vanishing", likelihood=likelihood)
 
 
 def flow_rwr() -> Any:

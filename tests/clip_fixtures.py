@@ -26,7 +26,8 @@ def _pictures() -> list[bytes]:
 
 def emoji(k: int, side: int = 48) -> Image.Image:
     """The k-th shipped picture of some dozens."""
-    return Image.open(io.BytesIO(_pictures()[k % len(_pictures())])).convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+    picture = Image.open(io.BytesIO(_pictures()[k % len(_pictures())])).convert("RGB")
+    return picture.resize((side, side), Image.Resampling.BICUBIC)
 
 
 def pan(k: int = 0, *, frames: int = 9, side: int = 32, step: int = 2, fps: float = FPS) -> Clip:

@@ -38,6 +38,14 @@ def test_every_dimension_has_its_ties_and_its_first_place():
     assert "ties" not in diagnosis  # nobody judged the whole, so nothing is missing there
 
 
+def test_where_pairs_were_compared_and_clips_rated_the_comparisons_count():
+    rated = Judgement(kind="score", dimension="MQ", values=(1.0, 5.0), source="simulated:likert")
+    diagnosis = doctor([group(pan(), zoom(), MQ=(1, 0)).judged(rated)])
+    assert diagnosis["dimensions"].details["dimensions"]["MQ"]["first_wins"] == 1
+    only = Group(prompt="p", candidates=group(pan(), zoom()).candidates, judgements=(rated,))
+    assert doctor([only])["dimensions"].details["dimensions"]["MQ"]["first_wins"] == 0
+
+
 def test_overall_judgements_alone_have_no_dimensions():
     assert "dimensions" not in doctor([group(pan(), zoom(), overall=(1, 0))])
 

@@ -37,6 +37,7 @@ from penchant.feedback import (
     select,
     write,
 )
+from penchant.feedback.shown import sample_of
 
 
 def labels(group: Group) -> dict[str, tuple[float | None, ...]]:
@@ -258,3 +259,14 @@ def test_clips_pass_through_store_and_single_file(tmp_path):
 def test_a_clip_is_no_image_of_a_pick_a_pic_file(tmp_path):
     with pytest.raises(FeedbackError, match="export_videoalign"):
         export_parquet([made(0, overall=(1, 0))], tmp_path / "pick.parquet")
+
+
+def test_a_candidate_is_what_its_bytes_are():
+    from feedback_fixtures import encoded as picture
+
+    from clip_fixtures import emoji
+
+    clip, image = Media.of(encode_clip(pan())), Media.of(picture(emoji(0), "PNG"))
+    assert isinstance(sample_of(Candidate(media=clip)), Clip)
+    assert sample_of(Candidate(media=image)).size == (48, 48)
+    assert sample_of(Candidate(text="words")) == "words"

@@ -26,6 +26,7 @@ import pytest
 from PIL import Image
 from reward_environments import environment, wheel
 
+from clip_fixtures import pan, still
 from penchant.errors import ModelError
 from penchant.feedback.groups import Media
 from penchant.judges import load
@@ -145,6 +146,17 @@ def test_pixels_arrive_as_they_were_sent(started):
     picture = Image.new("RGB", (2, 1))
     picture.putpixel((1, 0), (1, 2, 200))
     assert judge.score(["p"], [picture]).tolist() == [[200]]
+
+
+def test_clips_arrive_as_animated_png_with_all_their_frames(started):
+    judge = started("""
+        import io
+        from PIL import Image
+
+        def Reward():
+            return lambda prompts, samples: [Image.open(io.BytesIO(s)).n_frames for s in samples]
+    """)
+    assert judge.score(["p", "p"], [pan(frames=5), still(frames=3)]).tolist() == [[5], [3]]
 
 
 def test_arrays_are_as_good_as_lists(started):

@@ -287,13 +287,14 @@ def test_the_command_line_steers(run: Path, tiny: Callable[[str], Any], tmp_path
 
 
 def test_the_command_line_samples_clips(tiny: Callable[[str], Any], tmp_path: Path) -> None:
-    from penchant.feedback.video_files import decode_clip
+    from penchant.evaluate import load_samples
 
     generator = tiny("wan").pipeline.config._name_or_path
     assert main(["sample", generator, "rain", "--steps", "2", "--guidance", "1", "--out", str(tmp_path / "s")]) == 0
-    clip = decode_clip((tmp_path / "s" / "00000.apng").read_bytes())[0]
-    assert clip.frames.shape == (9, 16, 16, 3)
-    assert clip.fps == 6.0
+    (kept,) = load_samples(tmp_path / "s")
+    again = tiny("wan").generate(["rain"], seeds=[0], steps=2, guidance=1.0)[0]
+    assert (kept.prompt, kept.seed, kept.clip.fps) == ("rain", 0, 6.0)
+    assert np.array_equal(kept.clip.frames, again.frames)
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------

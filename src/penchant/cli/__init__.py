@@ -22,7 +22,7 @@ penchant aligns generative models to what people prefer.
   penchant check RECIPE [objective:NAME] [likelihood:NAME]         do these parts fit together, and if not, why
   penchant cite RECIPE                                             the references of exactly what it runs
   penchant doctor DATA                                             what is in a preference file, and what is wrong
-  penchant sample MODEL PROMPT [PROMPT ...] [--reward FOLDER]      samples of a model at fixed seeds, steered by a reward
+  penchant sample MODEL PROMPT [PROMPT ...] [--reward FOLDER]      samples at fixed seeds, steered by a reward if asked
   penchant evaluate RUN                                            judge a finished run again, and write its report
   penchant report RUN                                              where a run's report lies, and what it says
   penchant pretrain NAME                                           rebuild a model that penchant ships

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from penchant.errors import MediaError
-from penchant.feedback.checks import Finding, preference, sampled
+from penchant.feedback.checks import Finding, sampled
 from penchant.feedback.clip import Clip
+from penchant.feedback.dimension_checks import compared
 from penchant.feedback.groups import Candidate, Group
 from penchant.feedback.video_files import clip_of, is_clip
 
@@ -79,7 +80,7 @@ def _compare(group: Group, decoded: dict[str, Clip], seen: _Seen) -> None:
         seen.alike.append(group.id)
     if len(still) == 1:
         dimensions = {j.dimension for j in group.judgements}
-        winners = {preference(group, dimension) for dimension in dimensions} - {None, "tie"}
+        winners = {compared(group, dimension) for dimension in dimensions} - {None, "tie"}
         seen.still_wins += [winner in still for winner in winners]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from penchant.feedback.checks import Finding, preference
@@ -36,12 +37,20 @@ def dimensions(groups: Sequence[Group]) -> Finding | None:
     )
 
 
+def compared(group: Group, dimension: str) -> str | None:
+    """`preference` in a dimension; where people compared and rated the same candidates, their comparisons count."""
+    judgements = [j for j in group.judgements if j.dimension == dimension]
+    if {j.kind for j in judgements} > {"score"}:
+        judgements = [j for j in judgements if j.kind != "score"]
+    return preference(replace(group, judgements=tuple(judgements)), dimension)
+
+
 def _facts(groups: Sequence[Group], dimension: str) -> dict[str, Any] | None:
     from scipy.stats import binomtest
 
     pairs: dict[str, list[str]] = defaultdict(list)
     for group in groups:
-        if len(group.candidates) == 2 and (best := preference(group, dimension)) is not None:
+        if len(group.candidates) == 2 and (best := compared(group, dimension)) is not None:
             pairs[best if best == "tie" else "decided"].append("first" if group.candidates[0].id == best else "second")
     judged = sum(map(len, pairs.values()))
     if not judged:

@@ -21,7 +21,9 @@ from jaxtyping import Float
 from PIL import Image
 
 from penchant.errors import ModelError
+from penchant.feedback.clip import Clip
 from penchant.feedback.groups import Media
+from penchant.feedback.video_files import encode_clip
 from penchant.judges.base import Judge
 from penchant.judges.reward_process import SERVER, Process, RewardServer
 
@@ -182,6 +184,10 @@ def _encoded(sample: Any) -> dict[str, str]:
         picture = sample if sample.mode in ("L", "RGB", "RGBA") else sample.convert("RGB")
         picture.save(buffer, "PNG", compress_level=1)
         mime, data = "image/png", buffer.getvalue()
+    elif isinstance(sample, Clip):
+        mime, data = "image/apng", encode_clip(sample)
     if not isinstance(data, bytes):
-        raise ModelError(f"a {type(sample).__name__} cannot be sent.", remedy="give text, a picture, Media or bytes.")
+        raise ModelError(
+            f"a {type(sample).__name__} cannot be sent.", remedy="give text, a picture, a clip, Media or bytes."
+        )
     return {"mime": mime, "data": base64.b64encode(data).decode()}

@@ -2,9 +2,9 @@
 
     loss = - w(r) * log pi,     averaged over a group's candidates
 
-On a flow bound with w = exp(r) this is Flow-RWR (VideoAlign, arXiv 2501.13918, eq. of section 4.3), whose derivation is
-that of Peters and Schaal (ICML 2007): the policy that maximises E[r] under a KL penalty towards the data's weighs the
-data by exp(r / temperature). K = 1 is enough: rewards need no second candidate.
+On a flow bound with w = exp(r) this is Flow-RWR (VideoAlign, arXiv 2501.13918), after Peters and Schaal (ICML 2007):
+the policy that maximises E[r] under a KL penalty is the data's times exp(r / temperature), and imitation with such
+weights fits it. K = 1 is enough: rewards need no second candidate.
 
 Where we differ:
 

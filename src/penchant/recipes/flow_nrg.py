@@ -1,4 +1,4 @@
-"""Flow-NRG (Liu et al., arXiv 2501.13918, section 4.3 and appendix C): rewards on noised latents.
+"""Flow-NRG (Liu et al., arXiv 2501.13918, eq. 11 and appendix C): rewards on noised latents.
 
 | value           | paper                              | `wan-flow-nrg`                                            |
 |-----------------|------------------------------------|-----------------------------------------------------------|

@@ -1,4 +1,4 @@
-"""Flow-RWR (Liu et al., arXiv 2501.13918, section 4.2): imitation weighed by rewards, from the pairs of `flow-dpo`.
+"""Flow-RWR (Liu et al., arXiv 2501.13918): imitation weighed by rewards, from the pairs of `flow-dpo`.
 
 The weight is exp(r), r = (VQ + MQ + TA) / 3 of normalised scores. The paper names no temperature, clip or
 normalisation: temperature 1, at most 20, divided by the batch's mean (ours; `penchant.objectives.reward_weights`).

@@ -48,7 +48,7 @@ def embedded() -> RewardRecipe:
         loss=BradleyTerryTies(theta=5.0),
         backbone=VideoTransformer(),
         train=Training(
-            steps=600, batch_size=32, lr=1e-3, schedule="cosine", warmup=30, weight_decay=0.05, save_every=200
+            steps=400, batch_size=32, lr=2e-3, schedule="cosine", warmup=20, weight_decay=0.05, save_every=100
         ),
     )
 
@@ -62,7 +62,7 @@ def judge() -> RewardRecipe:
         loss=BradleyTerryTies(theta=5.0),
         backbone=VideoCNN(),
         train=Training(
-            steps=600, batch_size=32, lr=1e-3, schedule="cosine", warmup=30, weight_decay=0.05, save_every=200
+            steps=400, batch_size=32, lr=2e-3, schedule="cosine", warmup=20, weight_decay=0.05, save_every=100
         ),
         seed=1,
     )

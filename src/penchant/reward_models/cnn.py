@@ -1,10 +1,11 @@
 """A small 3-D CNN beside a GRU as a backbone: another architecture than the transformer's, for held-out judges.
 
-Convolutions see the clip; a GRU reads the prompt; the prompt's vector attends to the places of the clip. Dimensions
-that may not see the prompt are made of the clip alone. What words look like comes frozen from a picture-text model
+Convolutions see the clip, and how far the feature maps of any two of its frames are from each other; a GRU reads the
+prompt; the prompt's vector attends to the places of the clip. Dimensions that may not see the prompt are made of the
+clip alone. What words look like comes frozen from a picture-text model
 (`penchant.reward_models.prior`), another one than the transformer's.
 
-Shapes: N rows, P places of the last feature map, W width, L = 2 + D.
+Shapes: N rows, F frames, P places of the last feature map, W width, L = 2 + D.
 """
 
 from __future__ import annotations
@@ -78,13 +79,12 @@ class _Network(Backbone):
         self.prior = prior_at(spec.prior) if spec.prior is not None else None
         self.sees = [dimension.sees_prompt for dimension in dimensions]
         W = spec.width
-        self.eye = nn.Sequential(
-            _Residual(6, W // 4, time=1), _Residual(W // 4, W // 2, time=2), _Residual(W // 2, W, time=2)
-        )
+        self.near = _Residual(6, W // 4, time=1)
+        self.far = nn.Sequential(_Residual(W // 4, W // 2, time=2), _Residual(W // 2, W, time=2))
         self.embedding = nn.Embedding(len(words), W, padding_idx=PAD)
         self.reader = nn.GRU(W, W, batch_first=True)
         self.key = nn.Linear(W, W)
-        self.alone = nn.Sequential(nn.Linear(2 * W, 2 * W), nn.GELU(), nn.Linear(2 * W, W))
+        self.alone = nn.Sequential(nn.Linear(2 * W + spec.frames**2, 2 * W), nn.GELU(), nn.Linear(2 * W, W))
         known = 0 if self.prior is None else 2 * self.prior.width
         self.fused = nn.Sequential(nn.Linear(4 * W + known, 2 * W), nn.GELU(), nn.Linear(2 * W, W))
         self.special = nn.Parameter(0.02 * torch.randn(len(dimensions), W))
@@ -111,8 +111,9 @@ class _Network(Backbone):
     def forward(self, rows: Mapping[str, Tensor]) -> Tokens:
         pixels = rows["frames"].permute(0, 4, 1, 2, 3).to(self.special.dtype) / 127.5 - 1
         change = torch.diff(pixels, dim=2, prepend=pixels[:, :, :1])
-        places_NPW = self.eye(torch.cat([pixels, change], 1)).flatten(2).transpose(1, 2)
-        clip_NW = self.alone(torch.cat([places_NPW.mean(1), places_NPW.amax(1)], -1))
+        maps = self.near(torch.cat([pixels, change], 1))
+        places_NPW = self.far(maps).flatten(2).transpose(1, 2)
+        clip_NW = self.alone(torch.cat([places_NPW.mean(1), places_NPW.amax(1), _apart(maps)], -1))
         asked_NW = self._read(rows["words"])
         weight_NP = (self.key(places_NPW) @ asked_NW[:, :, None] / self.width**0.5).softmax(1)
         found_NW = (weight_NP * places_NPW).sum(1)
@@ -135,3 +136,14 @@ class _Network(Backbone):
 
     def keep(self, folder: Path) -> None:
         self.words.save(folder)
+
+
+def _apart(maps: Float[Tensor, "N C F H W"]) -> Float[Tensor, "N F*F"]:
+    """Log of the mean squared distance of the feature maps of any two frames."""
+    x_NFV = maps.transpose(1, 2).flatten(2)
+    # What all frames share would cost the digits of what differs.
+    x_NFV = x_NFV - x_NFV.mean(1, keepdim=True)
+    square = x_NFV.square().mean(-1)
+    distance_NFF = square[:, :, None] + square[:, None] - 2 * x_NFV @ x_NFV.transpose(1, 2) / x_NFV.shape[-1]
+    # Rounding may leave equal frames a hair below zero.
+    return (distance_NFF.clamp(min=0) + 1e-3).log().flatten(1) / 4

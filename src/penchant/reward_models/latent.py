@@ -1,4 +1,4 @@
-"""Rewards on noised latents: what Flow-NRG steers by (VideoAlign, arXiv 2501.13918, section 4.3 and appendix C).
+"""Rewards on noised latents: what Flow-NRG steers by (VideoAlign, arXiv 2501.13918, eq. 11 and appendix C).
 
 A sample becomes latents by a generator's own encoder, a pair gets one time and noise on both sides, and a network that
 is told the time says which of the two was better. Everything else is that of other reward models.

@@ -1,10 +1,11 @@
 """A small video transformer as a backbone: tubelets, words and special tokens in one sequence, under a million weights.
 
-    [tubelets, frames to the prior] [tokens] [words, the prompt to the prior, where both agree] [tokens]
+    [tubelets, motion, frames to the prior] [tokens] [words, the prompt to the prior, where both agree] [tokens]
 
 Differences from VideoReward's Qwen2-VL: inside the clip attention goes both ways, as in a vision tower; between the
-four parts of the sequence it is causal, and inside the prompt too. A tubelet holds its frames and what changed since
-the frame before. What words look like comes frozen from a picture-text model (`penchant.reward_models.prior`).
+four parts of the sequence it is causal, and inside the prompt too. One token a frame says how it moves
+(`penchant.reward_models.motion`), and what words look like comes frozen from a picture-text model
+(`penchant.reward_models.prior`): both are more than a few hundred captions can teach.
 
 Shapes: N rows, F frames, V positions of the clip, T of the prompt, D special tokens, L = V + D + T, W width.
 """
@@ -23,6 +24,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from penchant.errors import RecipeError
 from penchant.reward_models.frames import as_clip, squares
+from penchant.reward_models.motion import motion, width
 from penchant.reward_models.network import Backbone, BackboneSpec, Dimension, Tokens
 from penchant.reward_models.prior import FRAMES, prior_at
 from penchant.reward_models.words import PAD, Words
@@ -98,9 +100,10 @@ class _Network(Backbone):
         self.before = [i for i, dimension in enumerate(dimensions) if not dimension.sees_prompt]
         self.after = [i for i, dimension in enumerate(dimensions) if dimension.sees_prompt]
         grid, W = spec.side // spec.patch, spec.width
-        self.tubelets = nn.Conv3d(6, W, (spec.span, spec.patch, spec.patch), (spec.span, spec.patch, spec.patch))
+        self.tubelets = nn.Conv3d(3, W, (spec.span, spec.patch, spec.patch), (spec.span, spec.patch, spec.patch))
         self.place = nn.Parameter(0.02 * torch.randn(grid * grid, W))
         self.moment = nn.Parameter(0.02 * torch.randn(spec.frames // spec.span, W))
+        self.motion, self.frame = nn.Linear(width(spec.frames), W), nn.Parameter(0.02 * torch.randn(spec.frames, W))
         self.special = nn.Parameter(0.02 * torch.randn(len(dimensions), W))
         self.embedding = nn.Embedding(len(words), W)
         nn.init.normal_(self.embedding.weight, std=0.02)
@@ -112,21 +115,27 @@ class _Network(Backbone):
         self.norm = nn.LayerNorm(W)
 
     def prepare(self, sample: Any) -> dict[str, Tensor]:
-        """`frames` uint8 [F, H, W, 3], the last repeated until tubelets are full, and what the prior sees."""
+        """`frames` uint8 [F, H, W, 3], the last repeated until tubelets are full; motion; what the prior sees."""
         spec = self.spec
         found = squares(as_clip(sample), rate=spec.fps, most=spec.frames, side=spec.side)
         frames = torch.from_numpy(found.copy())
         missing = -len(frames) % spec.span
-        made = {"frames": torch.cat([frames, frames[-1:].expand(missing, -1, -1, -1)])}
+        made = {
+            "frames": torch.cat([frames, frames[-1:].expand(missing, -1, -1, -1)]),
+            "motion": motion(found, spec.frames),
+            "shown": torch.tensor(len(found)),
+        }
         return made if self.prior is None else {**made, "seen": self.prior.see(found)}
 
     def collate(self, prompts: Sequence[str], prepared: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Clips padded to the longest; how many frames of each are real; word ids; the prior's features."""
+        """Clips padded to the longest; how many frames of each are real; motion; word ids; the prior's features."""
         clips = [p["frames"] for p in prepared]
         longest = max(map(len, clips))
         rows = {
             "frames": torch.stack([torch.cat([c, c[-1:].expand(longest - len(c), -1, -1, -1)]) for c in clips]),
             "count": torch.tensor([len(c) for c in clips]),
+            "motion": torch.stack([p["motion"] for p in prepared]),
+            "shown": torch.stack([p["shown"] for p in prepared]),
             "words": self.words.ids(prompts, self.spec.words),
         }
         if self.prior is not None:
@@ -153,11 +162,13 @@ class _Network(Backbone):
 
     def _clip(self, rows: Mapping[str, Tensor]) -> tuple[Float[Tensor, "N V W"], Bool[Tensor, "N V"]]:
         pixels = rows["frames"].permute(0, 4, 1, 2, 3).to(self.place.dtype) / 127.5 - 1
-        change = torch.diff(pixels, dim=2, prepend=pixels[:, :, :1])
-        x = self.tubelets(torch.cat([pixels, change], 1)).flatten(3).permute(0, 2, 3, 1)
+        x = self.tubelets(pixels).flatten(3).permute(0, 2, 3, 1)
         x = x + self.moment[: x.shape[1], None] + self.place
         moments = torch.arange(x.shape[1], device=x.device) < (rows["count"] // self.spec.span)[:, None]
-        x_NVW, real_NV = x.flatten(1, 2), moments.repeat_interleave(x.shape[2], 1)
+        moving = self.motion(rows["motion"]) + self.frame
+        shown = torch.arange(len(self.frame), device=x.device) < rows["shown"][:, None]
+        x_NVW = torch.cat([x.flatten(1, 2), moving], 1)
+        real_NV = torch.cat([moments.repeat_interleave(x.shape[2], 1), shown], 1)
         if self.prior is None:
             return x_NVW, real_NV
         seen = self.seen(rows["seen"])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from penchant.errors import RecipeError
 from penchant.feedback.groups import Group, digest
@@ -195,19 +195,13 @@ def scores_of(address: str, groups: Sequence[Group]) -> Scores:
     """What a judge's first dimension says of every candidate, [group][candidate]; None where it is not a number."""
     import math
 
+    from penchant.feedback.shown import sample_of
     from penchant.judges import load
 
-    rows = [(group.prompt, _shown(candidate)) for group in groups for candidate in group.candidates]
+    rows = [(group.prompt, sample_of(candidate)) for group in groups for candidate in group.candidates]
     judge = load(address)
     try:
         flat = iter(judge.score([p for p, _ in rows], [s for _, s in rows])[:, 0].tolist())
     finally:
         judge.close()
     return [[s if math.isfinite(s := next(flat)) else None for _ in group.candidates] for group in groups]
-
-
-def _shown(candidate: Any) -> Any:
-    """A candidate as judges take it."""
-    from penchant.feedback.media import decode_image
-
-    return candidate.text if candidate.text is not None else decode_image(candidate.media.bytes())[0]

@@ -1,4 +1,4 @@
-"""Flow-NRG: a reward on noised latents steers sampling (VideoAlign, arXiv 2501.13918, section 4.3 and eq. 11).
+"""Flow-NRG: a reward on noised latents steers sampling (VideoAlign, arXiv 2501.13918, eq. 11).
 
 Samples are drawn from p(x_t | y) * exp(r(x_t, y, t))^w in place of p(x_t | y). That adds w * grad r to the score, so it
 takes w * s * grad r from the noise that a model implies, whatever it predicts:

@@ -100,9 +100,7 @@ class _Scorer(Worker):
 
 
 def _sample(candidate: Candidate | None) -> Any:
-    from penchant.feedback.media import decode_image
+    from penchant.feedback.shown import sample_of
 
     assert candidate is not None
-    if candidate.media is None:
-        return candidate.text
-    return decode_image(candidate.media.bytes())[0]
+    return sample_of(candidate)

@@ -50,7 +50,7 @@ def draw(model: Any, captions: Sequence[str], folder: Path, *, steps: int, batch
         options = {"steps": steps, "guidance": scale, "batch_size": batch_size}
         drawn |= dict(zip(places, model.generate(prompts, seeds=seeds, **options), strict=True)) if places else {}
     _write_index(folder, {"steps": steps, "clips": rows, "labels": None})
-    return mosaic.write(np.stack([drawn[i].frames for i in range(len(rows))]), folder / VIDEO)
+    return mosaic.write(np.stack([drawn[i].frames for i in range(len(rows))]), folder / VIDEO, crf=45)
 
 
 def label(folder: Path, judge: Any) -> None:

@@ -30,7 +30,7 @@ def write(loops: Sequence[Footage], folder: Path) -> int:
     loops = [one for one in loops if len(one.frames) <= LENGTH]
     tiles = np.stack([one.frames[np.arange(LENGTH) % len(one.frames)] for one in loops])
     (folder / INDEX).write_text(json.dumps([_row(c) for c in loops], separators=(",", ":")) + "\n")
-    return mosaic.write(tiles, folder / VIDEO)
+    return mosaic.write(tiles, folder / VIDEO, crf=38)
 
 
 def read(folder: Path) -> list[Footage]:

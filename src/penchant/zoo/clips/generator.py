@@ -22,7 +22,7 @@ from penchant.zoo.clips.training import Run, Schedule
 from penchant.zoo.clips.windows import Loops
 
 DROPOUT = 0.125
-SCHEDULE = Schedule(steps=12000, lr=1e-3, warmup=300, ema=0.9995, batch=32)
+SCHEDULE = Schedule(steps=11000, lr=1e-3, warmup=300, ema=0.9995, batch=32)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,19 +18,19 @@ from penchant.errors import MediaError
 from penchant.zoo.clips.data import FPS, SIDE
 
 _COLUMNS = 20
-_OPTIONS = {"crf": "38", "preset": "3", "svtav1-params": "lp=1"}
+_OPTIONS = {"preset": "3", "svtav1-params": "lp=1"}
 _TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 # In millionths: whole numbers round alike on every machine.
 _TO_RGB = np.array([[1_000_000, 0, 1_402_000], [1_000_000, -344_136, -714_136], [1_000_000, 1_772_000, 0]])
 
 
-def write(clips: UInt8[np.ndarray, "N F S S 3"], file: Path) -> int:
-    """Writes clips of 32 x 32 pixels as a WebM file; returns its bytes.
+def write(clips: UInt8[np.ndarray, "N F S S 3"], file: Path, *, crf: int) -> int:
+    """Writes clips of 32 x 32 pixels as a WebM file; returns its bytes. `crf` is AV1's quality, 0 (best) to 63.
 
     Raises:
         MediaError: PyAV is not installed.
     """
-    return file.write_bytes(_encode(_planes(_mosaic(clips.swapaxes(0, 1)))))
+    return file.write_bytes(_encode(_planes(_mosaic(clips.swapaxes(0, 1))), crf))
 
 
 def read(file: Path, *, clips: int, frames: int) -> UInt8[np.ndarray, "N F S S 3"]:
@@ -68,11 +68,11 @@ def _rgb(planes: UInt8[np.ndarray, "F P W"]) -> UInt8[np.ndarray, "F H W 3"]:
     return ((values @ _TO_RGB.T + 500_000) // 1_000_000).clip(0, 255).astype(np.uint8)
 
 
-def _encode(planes: UInt8[np.ndarray, "F P W"]) -> bytes:
+def _encode(planes: UInt8[np.ndarray, "F P W"], crf: int) -> bytes:
     av = _pyav()
     out, (height, width) = BytesIO(), planes.shape[1:]
     with av.open(out, "w", format="webm") as container:
-        stream = container.add_stream("libsvtav1", rate=int(FPS), options=_OPTIONS)
+        stream = container.add_stream("libsvtav1", rate=int(FPS), options={**_OPTIONS, "crf": str(crf)})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for plane in planes:
             for packet in stream.encode(_grey(av, plane)):
