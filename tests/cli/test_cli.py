@@ -20,7 +20,7 @@ from penchant.errors import RecipeError
 from penchant.likelihoods import LIKELIHOODS
 from penchant.objectives import OBJECTIVES
 from penchant.recipe import from_toml, to_toml
-from penchant.recipes import CONSTRUCTIONS, ITERATIONS, RECIPES, SYNTHESES, find, find_any
+from penchant.recipes import CONSTRUCTIONS, ITERATIONS, RECIPES, REWARDS, SYNTHESES, find, find_any
 
 OPTIONS = Path(__file__).parent / "options.txt"
 
@@ -33,7 +33,7 @@ def options_of(verb: str, *words: str) -> set[str]:
     return {re.sub(r"\.\d+\.", ".N.", option) for option in re.findall(r"--[a-z][a-z0-9.-]*", said.getvalue())}
 
 
-RECIPE_VERBS = {"align", "iterate", "synthesize", "think"}
+RECIPE_VERBS = {"align", "iterate", "synthesize", "think", "train-reward"}
 
 
 def all_options() -> list[str]:
@@ -45,7 +45,8 @@ def all_options() -> list[str]:
     ]
     align = set().union(*(options_of("align", *words) for words in shown))
     others = {f"{verb} {o}" for verb in ("score", "rank") for o in options_of(verb)}
-    for verb, table in (("synthesize", SYNTHESES), ("iterate", ITERATIONS), ("think", CONSTRUCTIONS)):
+    tables = {"synthesize": SYNTHESES, "iterate": ITERATIONS, "think": CONSTRUCTIONS, "train-reward": REWARDS}
+    for verb, table in tables.items():
         others |= {f"{verb} {o}" for name in table for o in options_of(verb, name)}
     return sorted(align | others)
 
@@ -176,7 +177,7 @@ def test_ties_that_would_have_no_loss_are_refused():
         replace(base, feedback=replace(base.feedback, ties="keep"))
 
 
-@pytest.mark.parametrize("name", [*RECIPES, *SYNTHESES, *CONSTRUCTIONS, *ITERATIONS])
+@pytest.mark.parametrize("name", [*RECIPES, *SYNTHESES, *CONSTRUCTIONS, *ITERATIONS, *REWARDS])
 def test_cite_names_what_a_recipe_runs(name):
     assert bibliography(find_any(name))
 

@@ -21,7 +21,7 @@ from penchant.judges import JUDGES
 from penchant.likelihoods import LIKELIHOODS
 from penchant.objectives import OBJECTIVES
 from penchant.recipe import Recipe, to_toml
-from penchant.recipes import RECIPES, SYNTHESES, find, find_synthesis
+from penchant.recipes import RECIPES, REWARDS, SYNTHESES, find, find_synthesis
 from penchant.synthesis import Synthesis
 
 ROOT = Path(__file__).parents[2]
@@ -167,7 +167,7 @@ def test_the_readme_s_python_runs_as_it_stands(tmp_path, monkeypatch):
 
 def test_every_recipe_is_in_the_readme():
     text = (ROOT / "README.md").read_text()
-    assert not [name for name in (*RECIPES, *SYNTHESES) if f"`{name}`" not in text]
+    assert not [name for name in (*RECIPES, *SYNTHESES, *REWARDS) if f"`{name}`" not in text]
 
 
 def test_every_judge_is_in_the_documents():
