@@ -27,6 +27,7 @@ CONTENTS = {
     "thinker/held-out": "thinker/held_out.txt",
     "thinker/answers": "thinker/answers.jsonl",
     "thinker/thoughts": "thinker/thoughts.parquet",
+    "clips": "clips/pipeline",
     "clips/captions": "clips/captions.txt",
     "clips/prompts": "clips/prompts.txt",
     "clips/footage": "clips/footage",

@@ -70,6 +70,23 @@ def desk(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+def untrained_reward(folder: Path) -> None:
+    """What `penchant train-reward flow-nrg --out FOLDER` leaves before its first step."""
+    from penchant.recipes import find_reward
+    from penchant.reward_models.folders import Normalisation, RewardModelFolder, built, save
+
+    recipe = find_reward("flow-nrg")
+    network = built(recipe.backbone, recipe.dimensions, recipe.pooling, prompts=["red heart"])
+    count = len(recipe.dimensions)
+    about = RewardModelFolder(
+        dimensions=recipe.dimensions,
+        pooling=recipe.pooling,
+        backbone=recipe.backbone,
+        normalisation=Normalisation(mean=(0.0,) * count, std=(1.0,) * count),
+    )
+    save(folder / "model", network, about)
+
+
 def test_the_documents_show_commands():
     assert {"synthesize", "score", "rank"} <= {verb for verb, _ in COMMANDS}
     assert {"align", "recipes", "check", "cite", "doctor", "sample", "pretrain"} <= {verb for verb, _ in COMMANDS}
@@ -153,6 +170,8 @@ def test_rounds_and_thoughts_are_understood(verb, words, place, field, desk, mon
 
 @pytest.mark.parametrize(("verb", "words"), [c for c in COMMANDS if c[0] not in HEAVY])
 def test_another_command_runs(verb, words, desk, capsys):
+    if "--reward" in words:
+        untrained_reward(desk / words[words.index("--reward") + 1])
     assert main([verb, *words]) == 0
     assert capsys.readouterr().out
 

@@ -161,10 +161,10 @@ class _Painter:
 
 
 class _Brightness:
-    name, dimensions = "brightness", ("VQ",)
+    name, dimensions = "brightness", ("VQ", "MQ")
 
     def score(self, prompts, samples):
-        return np.array([[clip.frames.mean() / 25] for clip in samples])
+        return np.array([[clip.frames.mean() / 25, 0.0] for clip in samples])
 
 
 def test_samples_are_labelled_by_the_judge_given_and_called_simulated(tmp_path):
@@ -178,7 +178,10 @@ def test_samples_are_labelled_by_the_judge_given_and_called_simulated(tmp_path):
     pairs = list(feedback.groups(tmp_path))
     assert [p.prompt for p in pairs] == CAPTIONS
     for pair in pairs:
-        a, b = (c.settings["guidance"] for c in pair.candidates)
-        (judgement,) = pair.judgements
-        assert judgement.source == "simulated:brightness"
-        assert judgement.values == ((0.5, 0.5) if a == b else (float(a > b), float(b > a)))
+        scales = [c.settings["guidance"] for c in pair.candidates]
+        by_name = {j.dimension: j for j in pair.judgements}
+        assert list(by_name) == ["VQ", "MQ", "overall"]
+        assert {(j.kind, j.source) for j in pair.judgements} == {("score", "simulated:brightness")}
+        assert by_name["VQ"].values == pytest.approx([(20 + 50 * scale) / 25 for scale in scales], abs=0.1)
+        assert by_name["MQ"].values == (0.0, 0.0)
+        assert by_name["overall"].values == pytest.approx([v / 2 for v in by_name["VQ"].values])

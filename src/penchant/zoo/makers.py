@@ -143,7 +143,7 @@ def clips(out: Path, device: str) -> None:
     if not loops_path.exists():
         print(f"{data.build(loops_path, out / 'downloads')} clips", flush=True)
     loops = data.load(loops_path)
-    if not (out / "footage").exists():
+    if not (out / "footage" / footage.INDEX).exists():
         footage.write(loops, out / "footage")
     captions = {split: sorted(loop.caption for loop in loops if loop.split == split) for split in data.SPLITS}
     (out / "captions.txt").write_text("\n".join(captions["train"]) + "\n")
@@ -153,7 +153,7 @@ def clips(out: Path, device: str) -> None:
     if not (out / "pipeline" / "model_index.json").exists():
         fused = shutil.which("g++") is not None
         made["generator"] = generator.train(known, out / "pipeline", out / "runs", budget, fused=fused)
-    if not (out / "drawn").exists():
+    if not (out / "drawn" / feedback.INDEX).exists():
         model = load_model(str(out / "pipeline")).to(device)
         _clip_sheets(model, captions, out)
         reader, _ = generator.train_reader(known, out / "runs", budget)

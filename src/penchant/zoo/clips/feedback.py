@@ -27,8 +27,8 @@ from penchant.zoo.emoji.data import split_of
 
 GUIDANCES = (1.0, 1.5, 2.0, 3.0, 4.0)
 VIDEO, INDEX, FILE = "clips.webm", "clips.json", "samples.parquet"
-# Scores of a reward model have an sd of about one: nearer than this, its preference is called a tie.
-SAME = 0.25
+# Counted up whenever the same clips and labels would give other groups.
+_EDITION = 1
 
 
 def draw(model: Any, captions: Sequence[str], folder: Path, *, steps: int, batch_size: int = 16) -> int:
@@ -49,8 +49,9 @@ def draw(model: Any, captions: Sequence[str], folder: Path, *, steps: int, batch
         prompts, seeds = [rows[i]["caption"] for i in places], [rows[i]["seed"] for i in places]
         options = {"steps": steps, "guidance": scale, "batch_size": batch_size}
         drawn |= dict(zip(places, model.generate(prompts, seeds=seeds, **options), strict=True)) if places else {}
+    size = mosaic.write(np.stack([drawn[i].frames for i in range(len(rows))]), folder / VIDEO, crf=45)
     _write_index(folder, {"steps": steps, "clips": rows, "labels": None})
-    return mosaic.write(np.stack([drawn[i].frames for i in range(len(rows))]), folder / VIDEO, crf=45)
+    return size
 
 
 def label(folder: Path, judge: Any) -> None:
@@ -63,7 +64,7 @@ def label(folder: Path, judge: Any) -> None:
 
 
 def groups(folder: Path) -> Iterator[Group]:
-    """The pairs, one a caption, with a pair judgement in each of the judge's dimensions.
+    """The pairs, one a caption, with the judge's score of each side in every dimension and "overall".
 
     Raises:
         FeedbackError: no judge has labelled them.
@@ -75,19 +76,20 @@ def groups(folder: Path) -> Iterator[Group]:
     clips = _clips(folder, index)
     for first in range(0, len(clips), 2):
         sides = (first, first + 1)
-        caption = index["clips"][first]["caption"]
+        rows = [index["clips"][i] for i in sides]
         yield Group(
-            prompt=caption,
-            candidates=tuple(_candidate(clips[i], index["clips"][i]) for i in sides),
+            prompt=rows[0]["caption"],
+            candidates=tuple(_candidate(clips[i], row) for i, row in zip(sides, rows, strict=True)),
             judgements=_judgements(index["labels"], [index["labels"]["scores"][i] for i in sides]),
-            split=split_of(caption),
+            split=split_of(rows[0]["caption"]),
         )
 
 
 def version() -> str:
-    """Names what `write` would write: the shipped clips and their labels."""
+    """Names what `write` would write: the edition of this file, the shipped clips and their labels."""
     folder = path("clips/drawn")
-    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in (VIDEO, INDEX))).hexdigest()[:8]
+    data = b"".join((folder / name).read_bytes() for name in (VIDEO, INDEX))
+    return f"{_EDITION}-{hashlib.sha256(data).hexdigest()[:8]}"
 
 
 def write(out: Path) -> None:
@@ -121,13 +123,13 @@ def _candidate(clip: Clip, row: dict[str, Any]) -> Candidate:
 
 
 def _judgements(labels: dict[str, Any], scores: Sequence[Sequence[float]]) -> tuple[Judgement, ...]:
-    """By dimension: the better side, or a tie where the scores are less than `SAME` apart."""
-    made = []
-    for name, a, b in zip(labels["dimensions"], *scores, strict=True):
-        value = 0.5 if abs(a - b) < SAME else float(a > b)
-        source = f"simulated:{labels['judge']}"
-        made.append(Judgement(kind="pair", values=(value, 1 - value), dimension=name, source=source))
-    return tuple(made)
+    """The scores of both sides by dimension, and their mean as "overall", as the reward's own `#overall` is."""
+    source = f"simulated:{labels['judge']}"
+    named = dict(zip(labels["dimensions"], zip(*scores, strict=True), strict=True))
+    named["overall"] = tuple(float(np.mean(side)) for side in scores)
+    return tuple(
+        Judgement(kind="score", values=values, dimension=name, source=source) for name, values in named.items()
+    )
 
 
 def _write_index(folder: Path, index: dict[str, Any]) -> None:

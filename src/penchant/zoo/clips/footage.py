@@ -29,8 +29,9 @@ def write(loops: Sequence[Footage], folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     loops = [one for one in loops if len(one.frames) <= LENGTH]
     tiles = np.stack([one.frames[np.arange(LENGTH) % len(one.frames)] for one in loops])
+    size = mosaic.write(tiles, folder / VIDEO, crf=38)
     (folder / INDEX).write_text(json.dumps([_row(c) for c in loops], separators=(",", ":")) + "\n")
-    return mosaic.write(tiles, folder / VIDEO, crf=38)
+    return size
 
 
 def read(folder: Path) -> list[Footage]:
