@@ -58,7 +58,7 @@ def write_model(name: str, folder: Path, *, resolution: int) -> dict[str, Any]:
 def _sd15() -> Any:
     from diffusers import UNet2DConditionModel
 
-    from penchant.testing import tiny_sd15
+    from penchant.testing.pictures import tiny_sd15
 
     pipeline = tiny_sd15()
     unet = UNet2DConditionModel(
@@ -75,7 +75,7 @@ def _sd15() -> Any:
 def _sdxl() -> Any:
     from diffusers import UNet2DConditionModel
 
-    from penchant.testing import tiny_sdxl
+    from penchant.testing.pictures import tiny_sdxl
 
     pipeline = tiny_sdxl()
     unet = UNet2DConditionModel(

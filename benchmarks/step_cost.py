@@ -137,6 +137,7 @@ def ours(job: Job) -> tuple[Taker, float]:
     from penchant.run import FixedFeedback
     from penchant.train.encoding import Encoder
     from penchant.train.loop import Loop
+    from penchant.train.scoring import Scorer
 
     recipe, folder = recipe_of(job), Path(job.folder) / f"{job.case}-{job.variant}"
     groups = select(read(job.pairs)).groups
@@ -148,7 +149,9 @@ def ours(job: Job) -> tuple[Taker, float]:
     start = cpu_seconds()
     encoder.prepare(groups)
     encoding = cpu_seconds() - start
-    loop = Loop(recipe, model, reference, FixedFeedback(groups=groups, encoder=encoder), folder, Accelerator())
+    accelerator = Accelerator()
+    scorer = Scorer(recipe=recipe, model=model, reference=reference, accelerator=accelerator)
+    loop = Loop(recipe, model, scorer, FixedFeedback(groups=groups, encoder=encoder), folder, accelerator)
     loop.scorer.train_mode()
     laps = time_optimiser(loop.optimiser.optimizer)
 

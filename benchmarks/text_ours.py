@@ -61,6 +61,7 @@ def work(job: Job) -> None:
     from penchant.run import FixedFeedback
     from penchant.train.encoding import Encoder
     from penchant.train.loop import Loop
+    from penchant.train.scoring import Scorer
 
     torch.set_num_threads(1)
     recipe, groups = recipe_of(job), groups_of(job)
@@ -70,7 +71,8 @@ def work(job: Job) -> None:
     encoder = Encoder(model, Path(job.folder) / f"encodings-{os.getpid()}.sqlite", seed=recipe.seed, flip=False)
     encoder.prepare(groups)
     data = FixedFeedback(groups=groups, encoder=encoder)
-    loop = Loop(recipe, model, reference, data, Path(job.folder) / f"run-{os.getpid()}", accelerator)
+    scorer = Scorer(recipe=recipe, model=model, reference=reference, accelerator=accelerator)
+    loop = Loop(recipe, model, scorer, data, Path(job.folder) / f"run-{os.getpid()}", accelerator)
     if job.options["reference"] == "cached":
         fill(turns, loop)
     loop.scorer.train_mode()

@@ -164,7 +164,9 @@ def _align(recipe: Recipe, folder: Path, resume: bool, say: Say) -> Run:
     judging = Judging.of(recipe, selection, cache) if recipe.evaluation and accelerator.is_main_process else None
     base = judging.sample(model, quiet) if judging else None
     watch.lap("sample the base")
-    loop = Loop(recipe, model, reference, FixedFeedback(groups=selection.groups, encoder=encoder), folder, accelerator)
+    scorer = Scorer(recipe=recipe, model=model, reference=reference, accelerator=accelerator)
+    data = FixedFeedback(groups=selection.groups, encoder=encoder)
+    loop = Loop(recipe, model, scorer, data, folder, accelerator)
     if resume and not loop.resume(quiet):
         quiet("no checkpoint yet: starting from the beginning")
     with StopRequest().listening() as stop:

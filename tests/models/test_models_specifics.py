@@ -32,7 +32,7 @@ def test_sdxl_guides_away_from_zeros(folders):
 
 
 def test_v_prediction_is_read_from_the_scheduler(tmp_path):
-    from penchant.testing import tiny_sd15
+    from penchant.testing.pictures import tiny_sd15
 
     tiny_sd15(prediction_type="v_prediction").save_pretrained(tmp_path)
     model = penchant.load(str(tmp_path))
@@ -94,7 +94,7 @@ def test_flux_packs_as_its_pipeline_does():
 
 
 def test_flux_without_guidance_embedding_is_guided_by_the_empty_prompt(tmp_path):
-    from penchant.testing import tiny_flux
+    from penchant.testing.pictures import tiny_flux
 
     tiny_flux(guidance_embeds=False).save_pretrained(tmp_path)
     model = penchant.load(str(tmp_path), resolution=RESOLUTION)

@@ -27,7 +27,7 @@ from penchant.models.video import SIZE_FILE, ClipSize
 from penchant.recipes import find
 from penchant.references import AdapterOff
 from penchant.testing import build
-from penchant.testing_video import SIZES, save, tiny_hunyuan_video, tiny_mochi, tiny_wan
+from penchant.testing.video import SIZES, save, tiny_hunyuan_video, tiny_mochi, tiny_wan
 
 SIZE = ClipSize(height=16, width=24, frames=9, fps=6.0)
 

@@ -11,7 +11,7 @@ import torch
 import penchant
 from penchant.feedback.clip import Clip
 from penchant.likelihoods import Diffusion, FlowMatching
-from penchant.testing_video import BUILDERS, SIZES, save, tiny_cogvideox, tiny_wan
+from penchant.testing.video import BUILDERS, SIZES, save, tiny_cogvideox, tiny_wan
 from penchant.types import CandidateBatch
 
 VARIANTS = {

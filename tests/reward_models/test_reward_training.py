@@ -119,17 +119,17 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_bits(feedback, tmp_path, monkeypatch):
-    from penchant.reward_training.training import RewardLoop
+    from penchant.train.loop import Loop
 
     whole = train_reward(recipe(feedback, tmp_path / "whole", steps=8), say=silent)
-    spec, step = recipe(feedback, tmp_path / "stopped", steps=8, save_every=3), RewardLoop.take_step
+    spec, step = recipe(feedback, tmp_path / "stopped", steps=8, save_every=3), Loop.take_step
 
     def killed(loop):
         if loop.step == 5:
             raise KeyboardInterrupt
         return step(loop)
 
-    monkeypatch.setattr(RewardLoop, "take_step", killed)
+    monkeypatch.setattr(Loop, "take_step", killed)
     with pytest.raises(KeyboardInterrupt):
         train_reward(spec, say=silent)
     monkeypatch.undo()

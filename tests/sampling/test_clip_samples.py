@@ -18,7 +18,7 @@ from penchant.sampling.codecs import ClipCodec
 from penchant.sampling.samplers import ClipSampler, PictureSampler, sampler_of
 from penchant.sampling.samples import SampleCache
 from penchant.testing import build
-from penchant.testing_video import BUILDERS, SIZES, save
+from penchant.testing.video import BUILDERS, SIZES, save
 
 PROMPTS, SEEDS = [Prompt(text="a cat"), Prompt(text="a dog"), Prompt(text="a cat")], [0, 0, 1]
 

@@ -31,6 +31,7 @@ from penchant.train.encoding import Encoder
 from penchant.train.guards import StopRequest
 from penchant.train.loop import Loop
 from penchant.train.meters import Averages
+from penchant.train.scoring import Scorer
 from penchant.types import CandidateBatch
 
 SIDE = 32
@@ -99,7 +100,9 @@ def loop_of(run: Recipe, model: Any, data: Any, reference: Any = None) -> Loop:
     folder.mkdir(parents=True, exist_ok=True)
     if reference is None and run.objective.needs.reference:
         reference = run.reference.build(model)
-    return Loop(run, model, reference, data, folder, Accelerator(cpu=True))
+    accelerator = Accelerator(cpu=True)
+    scorer = Scorer(recipe=run, model=model, reference=reference, accelerator=accelerator)
+    return Loop(run, model, scorer, data, folder, accelerator)
 
 
 def gradient(loop: Loop, *portions: Sequence[tuple[int, CandidateBatch]]) -> torch.Tensor:

@@ -26,6 +26,7 @@ from penchant.testing import build
 from penchant.train.encoding import Encoder
 from penchant.train.loop import Loop
 from penchant.train.meters import Averages
+from penchant.train.scoring import Scorer
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +133,9 @@ def _loop(llama: Path, tmp_path: Path, objective, **train) -> tuple[Loop, FixedF
     encoder.prepare(selection.groups)
     data = FixedFeedback(groups=selection.groups, encoder=encoder)
     (tmp_path / "run").mkdir(exist_ok=True)
-    return Loop(run, model, Reference().build(model), data, tmp_path / "run", Accelerator()), data
+    accelerator = Accelerator()
+    scorer = Scorer(recipe=run, model=model, reference=Reference().build(model), accelerator=accelerator)
+    return Loop(run, model, scorer, data, tmp_path / "run", accelerator), data
 
 
 def _gradient(loop: Loop, data: FixedFeedback, *portions: list[int]) -> torch.Tensor:

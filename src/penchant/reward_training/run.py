@@ -13,7 +13,8 @@ from penchant.recipe import to_toml
 from penchant.reward_training.assessment import Agreement, agreements, score_pairs, table, write
 from penchant.reward_training.data import TRAIN, VALIDATION, AnnotatedPair, Library, annotated, splits
 from penchant.reward_training.spec import RewardRecipe
-from penchant.reward_training.training import RewardLoop, RewardOutcome
+from penchant.reward_training.training import Lessons, PairScorer, Pupil
+from penchant.train.loop import Loop, Outcome
 
 Say = Callable[[str], None]
 
@@ -26,7 +27,7 @@ class RewardRun:
 
     recipe: RewardRecipe
     folder: Path
-    outcome: RewardOutcome
+    outcome: Outcome
     agreement: tuple[Agreement, ...] = ()
 
     @property
@@ -72,7 +73,7 @@ def _prepare(recipe: RewardRecipe, folder: Path, resume: bool) -> None:
 def _finished(recipe: RewardRecipe, folder: Path, say: Say) -> RewardRun:
     say(f"{folder} holds a finished run; to train anew, leave --resume out or name another folder")
     rows = tuple(Agreement(**row) for row in json.loads((folder / "agreement.json").read_text()))
-    outcome = RewardOutcome(**json.loads((folder / "outcome.json").read_text()))
+    outcome = Outcome(**json.loads((folder / "outcome.json").read_text()))
     return RewardRun(recipe=recipe, folder=folder, outcome=outcome, agreement=rows)
 
 
@@ -106,8 +107,9 @@ def _train(recipe: RewardRecipe, folder: Path, resume: bool, say: Say) -> Reward
     torch.manual_seed(recipe.seed)
     prompts = [pair.prompt for pair in found[TRAIN]]
     network = built(recipe.backbone, recipe.dimensions, recipe.pooling, prompts=prompts)
-    library = Library(network.backbone)
-    loop = RewardLoop(recipe, network, found[TRAIN], library, folder, accelerator)
+    library, pupil, lessons = Library(network.backbone), Pupil(network), Lessons(recipe, found[TRAIN])
+    scorer = PairScorer(recipe=recipe, pupil=pupil, lessons=lessons, library=library, accelerator=accelerator)
+    loop = Loop(recipe, pupil, scorer, lessons, folder, accelerator)
     quiet(f"{sum(p.numel() for p in loop.parameters):,} weights train")
     if resume and not loop.resume(quiet):
         quiet("no checkpoint yet: starting from the beginning")

@@ -1,4 +1,4 @@
-"""The steps of a reward model: draw pairs, score both samples, loss, step.
+"""What the one loop needs to train a reward model: the pairs of a step, and their way from samples to gradients.
 
 Everything random is counted by (seed, epoch, pair), so a run that was killed and resumed ends with the same bits as one
 that never stopped.
@@ -8,105 +8,124 @@ Shapes: B pairs of a micro-batch, D dimensions.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from penchant.errors import CheckpointError
 from penchant.reward_models.losses import Comparisons
 from penchant.reward_models.network import RewardNetwork
 from penchant.reward_training.data import AnnotatedPair, Library, comparisons, in_random_order, mirrored
 from penchant.reward_training.spec import RewardRecipe
-from penchant.train import checkpoint
-from penchant.train.guards import FiniteGuard, StopRequest
-from penchant.train.meters import Averages, Meter, MetricsFile
-from penchant.train.optimisation import Ema, learning_rate, optimiser
+from penchant.train.meters import Averages
 from penchant.train.order import visits
 
-Say = Callable[[str], None]
+
+class Pupil:
+    """A reward network as the loop trains it; `module` is the network, or its distributed wrapper."""
+
+    def __init__(self, network: RewardNetwork) -> None:
+        self.module: Any = network
+        self.backbone = network.backbone
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.module.parameters()).device
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """Every weight but those of a frozen prior."""
+        return [p for p in self.module.parameters() if p.requires_grad]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RewardOutcome:
-    """How a training ended: at which step, whether a signal stopped it, and what it cost."""
+class PairBatch:
+    """Annotated pairs that meet the network together."""
 
-    step: int
-    stopped_by: int | None
-    seconds: float
-    cpu_seconds: float
-    skipped: int
+    pairs: tuple[AnnotatedPair, ...]
+
+    @property
+    def group_ids(self) -> tuple[str, ...]:
+        """The pairs' names."""
+        return tuple(pair.id for pair in self.pairs)
+
+    def to(self, device: torch.device) -> Self:
+        """The same: samples become tensors where they are scored."""
+        return self
 
 
-class RewardLoop:
-    """One run: `network` is trained in place on `pairs`, `folder` keeps checkpoints and metrics."""
+class Lessons:
+    """The loop's data: a fixed set of annotated pairs.
 
-    def __init__(
-        self,
-        recipe: RewardRecipe,
-        network: RewardNetwork,
-        pairs: Sequence[AnnotatedPair],
-        library: Library,
-        folder: Path,
-        accelerator: Any,
-    ) -> None:
-        self.recipe, self.pairs, self.library, self.folder = recipe, pairs, library, folder
-        self.accelerator, self.backbone = accelerator, network.backbone
-        self.parameters = [p for p in network.parameters() if p.requires_grad]
-        self.network, self.optimiser = accelerator.prepare(network, optimiser(self.parameters, recipe.train))
-        self.ema = Ema(self.parameters, recipe.train.ema) if recipe.train.ema else None
-        self.guard = FiniteGuard(recipe.train.bad_steps, folder)
-        self.step, self._saved = 0, -1
+    Attributes:
+        divisor: what the loss of the current step is divided by, over all processes and micro-batches.
+    """
 
-    # One optimiser step.
+    def __init__(self, recipe: RewardRecipe, pairs: Sequence[AnnotatedPair]) -> None:
+        self.recipe, self.pairs, self.divisor = recipe, pairs, 1.0
 
-    def take_step(self) -> dict[str, float]:
-        """Trains on the pairs of the current step; returns their mean metrics."""
-        train, process = self.recipe.train, self.accelerator
-        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step * 1_009 + process.process_index)
-        turns = visits(seed=self.recipe.seed, step=self.step, batch_size=train.batch_size, count=len(self.pairs))
-        shown = [(self._shown(turn.index, turn.epoch), turn.epoch) for turn in turns]
-        divisor = self._divisor([pair for pair, _ in shown])
-        mine = shown[process.process_index :: process.num_processes]
-        size, averages = train.micro_batch or len(mine), Averages()
-        for start in range(0, len(mine), size):
-            chunk = mine[start : start + size]
-            last = start + size >= len(mine)
-            with nullcontext() if last else process.no_sync(self.network):
-                pairs = self._scored(chunk)
-                loss, _ = self.recipe.loss.total(pairs)
-                # Gradients of processes are averaged, and the divisor is that of all of them.
-                loss = loss * process.num_processes / divisor
-                process.backward(loss)
-            averages.add(self._metrics(pairs, float(loss.detach()) * len(mine) / len(chunk)), len(chunk))
-        totals = averages.means()
-        totals |= self._update(totals["loss"], [pair.id for pair, _ in mine])
-        self.step += 1
-        return totals
+    def __len__(self) -> int:
+        return len(self.pairs)
 
-    def _shown(self, index: int, epoch: int) -> AnnotatedPair:
-        return in_random_order(self.pairs[index], seed=self.recipe.seed, epoch=epoch)
+    def before_step(self, step: int, model: Any) -> None:
+        """Counts what is labelled in the step; it depends on labels and ratings alone."""
+        size, seed = self.recipe.train.batch_size, self.recipe.seed
+        turns = visits(seed=seed, step=step, batch_size=size, count=len(self.pairs))
+        pairs, zero = [self.pairs[turn.index] for turn in turns], torch.zeros(size, len(self.recipe.dimensions))
+        self.divisor = max(1.0, float(self.recipe.loss.total(comparisons(pairs, zero, zero))[1]))
 
-    def _divisor(self, pairs: Sequence[AnnotatedPair]) -> float:
-        """What the loss of the whole step is divided by; it depends on labels and ratings alone."""
-        zero = torch.zeros(len(pairs), len(self.recipe.dimensions))
-        return max(1.0, float(self.recipe.loss.total(comparisons(pairs, zero, zero))[1]))
+    def batch(self, indices: Sequence[int]) -> PairBatch:
+        """The pairs at `indices`."""
+        return PairBatch(pairs=tuple(self.pairs[i] for i in indices))
 
-    def _scored(self, chunk: Sequence[tuple[AnnotatedPair, int]]) -> Comparisons:
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Nothing: which pairs a step sees follows from the step."""
+        return {}, {}
+
+    def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Nothing was kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairScorer:
+    """From annotated pairs to gradients: both samples of each are scored in one pass."""
+
+    recipe: RewardRecipe
+    pupil: Pupil
+    lessons: Lessons
+    library: Library
+    accelerator: Any
+
+    def train_mode(self) -> None:
+        """Dropout, if the network has any, belongs to training."""
+        self.pupil.module.train()
+
+    def backward(self, batches: Sequence[tuple[int, PairBatch]], *, share: float, averages: Averages) -> None:
+        """Adds the gradient of the pairs of (epoch, batch)es that are `share` of a step, and their metrics."""
+        seed = self.recipe.seed
+        shown = [
+            (in_random_order(pair, seed=seed, epoch=epoch), epoch) for epoch, batch in batches for pair in batch.pairs
+        ]
+        scored = self._scored(shown)
+        loss, _ = self.recipe.loss.total(scored)
+        # Gradients of processes are averaged, and the divisor is that of all of them.
+        loss = loss * self.accelerator.num_processes / self.lessons.divisor
+        self.accelerator.backward(loss)
+        averages.add(self._metrics(scored, float(loss.detach()) / share), len(shown))
+
+    def _scored(self, shown: Sequence[tuple[AnnotatedPair, int]]) -> Comparisons:
         """The pairs with their rewards; winner and loser go through the network in one batch."""
-        flips = [self.recipe.train.flip and mirrored(pair, seed=self.recipe.seed, epoch=epoch) for pair, epoch in chunk]
-        pairs = [pair for pair, _ in chunk]
+        seed, flip, backbone = self.recipe.seed, self.recipe.train.flip, self.pupil.backbone
+        flips = [flip and mirrored(pair, seed=seed, epoch=epoch) for pair, epoch in shown]
+        pairs = [pair for pair, _ in shown]
         samples = [pair.first for pair in pairs] + [pair.second for pair in pairs]
         prepared = [self.library.prepared(s, flip=flip) for s, flip in zip(samples, flips * 2, strict=True)]
-        rows = self.backbone.collate([pair.prompt for pair in pairs] * 2, prepared)
-        rows = self.backbone.drawn(rows, [(pair.id, epoch) for pair, epoch in chunk], seed=self.recipe.seed)
+        rows = backbone.collate([pair.prompt for pair in pairs] * 2, prepared)
+        rows = backbone.drawn(rows, [(pair.id, epoch) for pair, epoch in shown], seed=seed)
         with self.accelerator.autocast():
-            reward_ND = self.network({name: value.to(self.accelerator.device) for name, value in rows.items()})
+            reward_ND = self.pupil.module({name: value.to(self.pupil.device) for name, value in rows.items()})
         return comparisons(pairs, *reward_ND.float().chunk(2))
 
     def _metrics(self, pairs: Comparisons, loss: float) -> dict[str, float]:
@@ -119,121 +138,3 @@ class RewardLoop:
         found["rewards/accuracies"] = float((won > 0).float().mean())
         found["rewards/margins"] = float(won.mean())
         return {"loss": loss, **found}
-
-    def _update(self, loss: float, pairs: Sequence[str]) -> dict[str, float]:
-        train = self.recipe.train
-        norm = self.accelerator.clip_grad_norm_(self.parameters, train.clip if train.clip is not None else float("inf"))
-        rate = learning_rate(train, self.step)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        # A half-precision scaler skips infinite gradients by itself, and that is not a fault; a broken loss is one.
-        scaled = self.accelerator.scaler is not None
-        seen = 0.0 if scaled else float(norm)
-        if self.guard.admits(loss=loss, norm=seen, step=self.step, groups=pairs) or scaled:
-            self.optimiser.step()
-            if self.ema is not None:
-                self.ema.update()
-        self.optimiser.zero_grad(set_to_none=True)
-        return {"grad_norm": float(norm), "lr": rate}
-
-    # The run.
-
-    def run(self, stop: StopRequest, say: Say) -> RewardOutcome:
-        """Trains to the recipe's last step, or until `stop` is asked for."""
-        train, main = self.recipe.train, self.accelerator.is_main_process
-        self.network.train()
-        started, cpu, told = time.monotonic(), time.process_time(), 0.0
-        metrics = MetricsFile(self.folder / "metrics.jsonl", step=self.step) if main else None
-        meter = Meter(train.steps, self.step, train.batch_size)
-        while self.step < train.steps and stop.signal is None:
-            values = self.take_step()
-            meter.update(values)
-            if metrics is not None and (self.step % train.log_every == 0 or self.step == train.steps):
-                metrics.write(self.step, values)
-            if main and (time.monotonic() - told > 2 or self.step == train.steps):
-                say(meter.line(self.step))
-                told = time.monotonic()
-            if train.save_every and self.step % train.save_every == 0 and self.step < train.steps:
-                self.save()
-        if metrics is not None:
-            metrics.close()
-        if stop.signal is not None and self.step < train.steps:
-            self.save()
-        return RewardOutcome(
-            step=self.step,
-            stopped_by=stop.signal if self.step < train.steps else None,
-            seconds=time.monotonic() - started,
-            cpu_seconds=time.process_time() - cpu,
-            skipped=self.guard.skipped,
-        )
-
-    # Saving and resuming.
-
-    def save(self) -> None:
-        """Publishes a checkpoint of the current step, once."""
-        if self._saved == self.step:
-            return
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            tensors: dict[str, Tensor] = {f"parameter.{i}": p for i, p in enumerate(self.parameters)}
-            guard = {"skipped": self.guard.skipped, "in_a_row": self.guard.in_a_row}
-            state: dict[str, Any] = {"slots": {}, "guard": guard, "names": len(self.parameters)}
-            for i, parameter in enumerate(self.parameters):
-                for name, value in self.optimiser.state.get(parameter, {}).items():
-                    if isinstance(value, Tensor):
-                        tensors[f"optimiser.{i}.{name}"] = value
-                    else:
-                        state["slots"][f"{i}.{name}"] = value
-            if self.ema is not None:
-                tensors |= {f"ema.{i}": t for i, t in enumerate(self.ema.shadow)}
-                state["ema_updates"] = self.ema.updates
-            if self.accelerator.scaler is not None:
-                state["scaler"] = self.accelerator.scaler.state_dict()
-            found = checkpoint.Checkpoint(step=self.step, tensors=tensors, state=state)
-            checkpoint.save(self.folder / "checkpoints", found, keep=self.recipe.train.keep)
-        self._saved = self.step
-        self.accelerator.wait_for_everyone()
-
-    @torch.no_grad()
-    def resume(self, say: Say) -> bool:
-        """Continues from the newest whole checkpoint; False if there is none.
-
-        Raises:
-            CheckpointError: none is whole, or it is of another network.
-        """
-        found = checkpoint.load_latest(self.folder / "checkpoints")
-        if found is None:
-            return False
-        saved, damaged = found
-        for sentence in damaged:
-            say(f"damaged checkpoint passed over: {sentence}")
-        if saved.state["names"] != len(self.parameters):
-            raise CheckpointError(
-                f"has {saved.state['names']} tensors and the network trains {len(self.parameters)}.",
-                file=self.folder,
-                remedy="resume with the recipe that was saved beside it.",
-            )
-        for i, parameter in enumerate(self.parameters):
-            parameter.copy_(saved.tensors[f"parameter.{i}"])
-            self.optimiser.state[parameter] = _slots(saved.tensors, saved.state["slots"], i, parameter.device)
-            if self.ema is not None:
-                self.ema.shadow[i].copy_(saved.tensors[f"ema.{i}"])
-        if self.ema is not None:
-            self.ema.updates = int(saved.state["ema_updates"])
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(saved.state["scaler"])
-        self.guard.skipped, self.guard.in_a_row = (int(saved.state["guard"][k]) for k in ("skipped", "in_a_row"))
-        self.step = self._saved = saved.step
-        say(f"resumed at step {self.step}")
-        return True
-
-
-def _slots(tensors: Mapping[str, Tensor], plain: Mapping[str, Any], i: int, device: torch.device) -> dict[str, Any]:
-    """The optimiser's state of parameter `i`."""
-    prefix = f"optimiser.{i}."
-    slots: dict[str, Any] = {k[len(prefix) :]: v.to(device) for k, v in tensors.items() if k.startswith(prefix)}
-    for name, value in plain.items():
-        index, _, slot = name.partition(".")
-        if int(index) == i:
-            slots[slot] = value
-    return slots

@@ -18,15 +18,12 @@ import torch
 from torch import Tensor
 
 from penchant.errors import CheckpointError, RecipeError
-from penchant.recipe import Recipe
-from penchant.references.base import ReferenceModel
+from penchant.recipe import Training
 from penchant.train import checkpoint
 from penchant.train.guards import FiniteGuard, StopRequest
 from penchant.train.meters import Averages, Meter, MetricsFile
 from penchant.train.optimisation import Ema, learning_rate, optimiser
 from penchant.train.order import visits
-from penchant.train.scoring import Scorer
-from penchant.types import CandidateBatch
 
 
 class Data(Protocol):
@@ -44,8 +41,44 @@ class Data(Protocol):
     def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Takes back what `state` gave."""
 
-    def batch(self, indices: Sequence[int]) -> CandidateBatch:
-        """The groups at `indices`, encoded."""
+    def batch(self, indices: Sequence[int]) -> Any:
+        """The groups at `indices`, encoded: a `CandidateBatch`, or anything else with `to` and `group_ids` that the
+        scoring reads."""
+
+
+class Settings(Protocol):
+    """What the loop reads of a recipe."""
+
+    @property
+    def train(self) -> Training:
+        """How to optimise."""
+
+    @property
+    def seed(self) -> int:
+        """Key of every draw."""
+
+
+class Trainee(Protocol):
+    """What trains: a policy, or a reward network."""
+
+    module: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+
+    def trainable_parameters(self) -> list[Any]:
+        """The weights that train."""
+
+
+class Scoring(Protocol):
+    """From a batch to gradients: `Scorer` for policies."""
+
+    def train_mode(self) -> None:
+        """Called once before the first step."""
+
+    def backward(self, batches: Sequence[tuple[int, Any]], *, share: float, averages: Averages) -> None:
+        """Adds the gradient of (epoch, batch)es that are `share` of a step, and their metrics to `averages`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,18 +95,18 @@ class Outcome:
 
 
 class Loop:
-    """One run: `recipe` says how, `model` is trained in place, `folder` keeps checkpoints and metrics."""
+    """One run: `recipe` says how, `scorer` trains `model` in place, `folder` keeps checkpoints and metrics."""
 
     def __init__(
-        self, recipe: Recipe, model: Any, reference: ReferenceModel | None, data: Data, folder: Path, accelerator: Any
+        self, recipe: Settings, model: Trainee, scorer: Scoring, data: Data, folder: Path, accelerator: Any
     ) -> None:
-        self.recipe, self.model, self.data, self.folder, self.accelerator = recipe, model, data, folder, accelerator
+        self.recipe, self.model, self.scorer = recipe, model, scorer
+        self.data, self.folder, self.accelerator = data, folder, accelerator
         self.parameters = list(model.trainable_parameters())
         if not self.parameters:
-            raise RecipeError("nothing in the policy trains.", field="policy", remedy="give it a LoRA rank, or none.")
+            raise RecipeError("nothing in the model trains.", field="policy", remedy="give it a LoRA rank, or none.")
         model.module, self.optimiser = accelerator.prepare(model.module, optimiser(self.parameters, recipe.train))
         self.ema = Ema(self.parameters, recipe.train.ema) if recipe.train.ema else None
-        self.scorer = Scorer(recipe=recipe, model=model, reference=reference, accelerator=accelerator)
         self.guard = FiniteGuard(recipe.train.bad_steps, folder)
         self.step, self._saved = 0, -1
 
@@ -103,7 +136,7 @@ class Loop:
         self.step += 1
         return totals
 
-    def _batches(self, turns: Sequence[Any]) -> list[tuple[int, CandidateBatch]]:
+    def _batches(self, turns: Sequence[Any]) -> list[tuple[int, Any]]:
         """The groups of these turns, one batch an epoch (a step may cross into the next one)."""
         by_epoch: dict[int, list[int]] = {}
         for turn in turns:

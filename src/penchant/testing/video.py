@@ -1,11 +1,4 @@
-"""Tiny real video pipelines, built from configurations without any download; `penchant.testing.build` knows them.
-
-    from penchant.testing import build
-    folder = build("wan", tmp_path / "wan")
-
-Every class is the real one; only sizes are small and weights random. A folder holds `clip_size.json`, so the models are
-asked for clips of their own small size.
-"""
+"""Tiny text-to-video pipelines; `clip_size.json` in their folders asks for clips of their own small size."""
 
 from __future__ import annotations
 
@@ -16,10 +9,9 @@ from typing import Any
 import torch
 
 from penchant.models.clips import ClipSize
-from penchant.testing import byte_tokenizer, seeded, tiny_clip, tiny_t5
+from penchant.testing.parts import VOCABULARY, byte_tokenizer, seeded, tiny_clip, tiny_t5
 
 _WIDTH = 32
-_ALPHABET = 512
 
 SIZES: dict[str, ClipSize] = {
     "wan": ClipSize(height=16, width=16, frames=9, fps=6.0),
@@ -306,7 +298,7 @@ BUILDERS: dict[str, Callable[[int], Any]] = {
 def _umt5() -> Any:
     from transformers import UMT5Config, UMT5EncoderModel
 
-    config = UMT5Config(vocab_size=_ALPHABET, d_model=_WIDTH, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
+    config = UMT5Config(vocab_size=VOCABULARY, d_model=_WIDTH, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
     return UMT5EncoderModel(config).eval()
 
 
@@ -314,7 +306,7 @@ def _llama() -> Any:
     from transformers import LlamaConfig, LlamaModel
 
     config = LlamaConfig(
-        vocab_size=_ALPHABET,
+        vocab_size=VOCABULARY,
         hidden_size=_WIDTH,
         intermediate_size=48,
         num_hidden_layers=3,
