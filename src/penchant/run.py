@@ -141,6 +141,7 @@ def _align(recipe: Recipe, folder: Path, resume: bool, say: Say) -> Run:
     from penchant.train.encoding import Encoder
     from penchant.train.guards import StopRequest
     from penchant.train.loop import Loop
+    from penchant.train.scoring import Scorer
 
     watch = Watch()
     accelerator = _accelerator(recipe, folder)
