@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -185,3 +186,25 @@ def test_samples_are_labelled_by_the_judge_given_and_called_simulated(tmp_path):
         assert by_name["VQ"].values == pytest.approx([(20 + 50 * scale) / 25 for scale in scales], abs=0.1)
         assert by_name["MQ"].values == (0.0, 0.0)
         assert by_name["overall"].values == pytest.approx([v / 2 for v in by_name["VQ"].values])
+
+
+def test_halved_weights_score_as_the_whole_ones_do(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    from penchant.assets import path
+    from penchant.feedback.clip import Clip
+    from penchant.judges import load
+    from penchant.zoo.clips import rewards
+
+    whole, half = tmp_path / "whole", tmp_path / "half"
+    shutil.copytree(path("clips/reward"), whole)
+    # No float16 holds these.
+    weights = {name: value.float() * 1.0003 for name, value in load_file(whole / "model.safetensors").items()}
+    save_file(weights, whole / "model.safetensors")
+    rewards.halve(whole, half)
+    rng = np.random.default_rng(0)
+    clips = [Clip(frames=rng.integers(0, 256, (9, 32, 32, 3), np.uint8), fps=FPS) for _ in range(4)]
+    scores = [load(str(folder)).score(CAPTIONS[:4], clips) for folder in (whole, half)]
+    assert np.abs(scores[0] - scores[1]).max() < 2e-3
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, half)]
+    assert sizes[1] < 0.51 * sizes[0]

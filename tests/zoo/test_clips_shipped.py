@@ -26,8 +26,7 @@ def loops():
 def test_weights_are_safetensors_and_all_of_it_is_small():
     files = [f for f in path("clips").parent.rglob("*") if f.is_file()]
     assert {f.suffix for f in files} <= {".safetensors", ".json", ".txt", ".md", ".webm"}
-    own = [f for f in files if f.relative_to(path("clips").parent).parts[0] not in ("reward", "judge")]
-    assert sum(f.stat().st_size for f in own) < 5.5e6
+    assert sum(f.stat().st_size for f in files) < 8e6
 
 
 def test_the_generator_is_an_ordinary_pipeline(model):

@@ -159,9 +159,23 @@ def clips(out: Path, device: str) -> None:
         reader, _ = generator.train_reader(known, out / "runs", budget)
         made["measured"] = measure.measure(model, reader, known, guidances=(1.0, 2.5))
         made["drawn"] = feedback.draw(model, captions["train"], out / "drawn", steps=20)
+    _rewards_of_clips(out)
     made["cpu_seconds"] = time.process_time() - started
     with (out / "made.jsonl").open("a") as stream:
         stream.write(json.dumps(made) + "\n")
+
+
+def _rewards_of_clips(out: Path) -> None:
+    """Takes in what `penchant train-reward RECIPE --out OUT/runs/RECIPE` left; the reward labels the drawn clips."""
+    from penchant.judges import load as load_judge
+    from penchant.zoo.clips import feedback, rewards
+
+    for part, recipe in rewards.RECIPES.items():
+        trained = out / "runs" / recipe / "model"
+        if trained.exists() and not (out / part).exists():
+            rewards.halve(trained, out / part)
+    if (out / "reward").exists():
+        feedback.label(out / "drawn", load_judge(str(out / "reward")))
 
 
 def _clip_sheets(model: Any, captions: dict[str, list[str]], out: Path) -> None:
