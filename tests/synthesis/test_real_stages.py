@@ -100,7 +100,8 @@ def test_a_pipeline_that_penchant_cannot_train_draws_as_well(folder, tmp_path):
     """PixArt-Sigma, one of the four of the paper, in tiny."""
     from diffusers import DDIMScheduler, PixArtSigmaPipeline, PixArtTransformer2DModel
 
-    from penchant import testing
+    from penchant.testing.parts import byte_tokenizer, tiny_t5
+    from penchant.testing.pictures import tiny_vae
 
     transformer = PixArtTransformer2DModel(
         sample_size=8,
@@ -115,9 +116,9 @@ def test_a_pipeline_that_penchant_cannot_train_draws_as_well(folder, tmp_path):
         norm_num_groups=1,
     )
     PixArtSigmaPipeline(
-        tokenizer=testing._t5_tokenizer(),
-        text_encoder=testing._t5(width=32),
-        vae=testing._vae(channels=4, scaling_factor=0.13),
+        tokenizer=byte_tokenizer(template="$A <end>", lowercase=False),
+        text_encoder=tiny_t5(width=32),
+        vae=tiny_vae(channels=4, scaling_factor=0.13),
         transformer=transformer,
         scheduler=DDIMScheduler(),
     ).save_pretrained(str(tmp_path / "pixart"))

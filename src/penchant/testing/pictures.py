@@ -37,7 +37,7 @@ def tiny_sd15(seed: int = 0, *, prediction_type: str = "epsilon") -> Any:
             scheduler=DDIMScheduler(
                 **_BETAS, prediction_type=prediction_type, clip_sample=False, set_alpha_to_one=False
             ),
-            vae=_vae(channels=4, scaling_factor=0.18215),
+            vae=tiny_vae(channels=4, scaling_factor=0.18215),
             text_encoder=tiny_clip(),
             tokenizer=_clip_tokenizer(),
             safety_checker=None,
@@ -71,7 +71,7 @@ def tiny_sdxl(seed: int = 0) -> Any:
         return StableDiffusionXLPipeline(
             unet=unet,
             scheduler=EulerDiscreteScheduler(**_BETAS, timestep_spacing="leading"),
-            vae=_vae(channels=4, scaling_factor=0.13025),
+            vae=tiny_vae(channels=4, scaling_factor=0.13025),
             text_encoder=tiny_clip(),
             tokenizer=_clip_tokenizer(),
             text_encoder_2=tiny_clip(projection=True),
@@ -101,7 +101,7 @@ def tiny_sd3(seed: int = 0) -> Any:
         return StableDiffusion3Pipeline(
             transformer=transformer,
             scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-            vae=_vae(channels=4, scaling_factor=1.5305, shift_factor=0.0609),
+            vae=tiny_vae(channels=4, scaling_factor=1.5305, shift_factor=0.0609),
             text_encoder=tiny_clip(projection=True),
             tokenizer=_clip_tokenizer(),
             text_encoder_2=tiny_clip(projection=True),
@@ -131,7 +131,7 @@ def tiny_flux(seed: int = 0, *, guidance_embeds: bool = True) -> Any:
         return FluxPipeline(
             transformer=transformer,
             scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0),
-            vae=_vae(channels=4, scaling_factor=0.3611, shift_factor=0.1159),
+            vae=tiny_vae(channels=4, scaling_factor=0.3611, shift_factor=0.1159),
             text_encoder=tiny_clip(),
             tokenizer=_clip_tokenizer(),
             text_encoder_2=tiny_t5(width=32),
@@ -147,7 +147,8 @@ BUILDERS = {
 }
 
 
-def _vae(*, channels: int, scaling_factor: float, shift_factor: float | None = None) -> Any:
+def tiny_vae(*, channels: int, scaling_factor: float, shift_factor: float | None = None) -> Any:
+    """An autoencoder that halves each side."""
     from diffusers import AutoencoderKL
 
     vae: Any = AutoencoderKL(
