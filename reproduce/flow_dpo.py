@@ -121,8 +121,8 @@ def measured(arm: Arm) -> dict[str, Any]:
     return {
         "method": arm.method,
         "beta": arm.beta,
-        "held_out": {d: wins(f"{HELD_OUT}#{d}") for d in DIMENSIONS},
-        "trained_against": {d: wins(f"{TRAINED}#{d}") for d in DIMENSIONS},
+        "held_out": {d: wins(f"{HELD_OUT}:{d}") for d in DIMENSIONS},
+        "trained_against": {d: wins(f"{TRAINED}:{d}") for d in DIMENSIONS},
         "motion": {name: gains(name) for name in MOTION},
         "drift": float(np.mean([one["drift"]["pixel_mse"] for one in moved])),
         "diversity": [float(np.mean([one["diversity"][side]["value"] for one in moved])) for side in SIDES],
@@ -162,7 +162,7 @@ def main() -> None:
     chosen[0].train(SEEDS[0])
     with ThreadPoolExecutor(JOBS) as pool:
         list(pool.map(lambda job: job[0].train(job[1]), product(chosen, SEEDS)))
-    shape = list(chosen[0].scores(f"{HELD_OUT}#VQ", "base").shape)
+    shape = list(chosen[0].scores(f"{HELD_OUT}:VQ", "base").shape)
     result = {"seeds": len(SEEDS), "shape": shape, "arms": [measured(arm) for arm in chosen]}
     record("flow_dpo", result, table(result))
 
