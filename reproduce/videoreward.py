@@ -69,7 +69,7 @@ def finished(arm: str, seed: int, smoke: bool) -> dict[str, Any]:
 
 
 @cache
-def test_pairs(path: str, limit: int | None) -> Any:
+def held_out_pairs(path: str, limit: int | None) -> Any:
     """The annotated pairs of the test split, the same ones for every loss."""
     from penchant.assets import resolve
     from penchant.feedback import read
@@ -86,7 +86,7 @@ def on_test(run: Any) -> dict[str, Any]:
 
     network, _ = load(run.model_path)
     given = run.recipe.feedback
-    pairs, library = test_pairs(given.path, given.limit), Library(network.backbone)
+    pairs, library = held_out_pairs(given.path, given.limit), Library(network.backbone)
     scored = score_pairs(network, pairs, library)
     other = score_pairs(network, [replace(pair, prompt="something else") for pair in pairs], library)
     moved = (scored.first_BD != other.first_BD).mean(0)

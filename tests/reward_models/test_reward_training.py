@@ -83,7 +83,7 @@ def test_the_judge_prefers_what_the_annotators_preferred(trained):
 
 def test_scores_are_normalised_on_the_validation_split(trained, feedback):
     from penchant.feedback import read
-    from penchant.reward_training.data import sample_of
+    from penchant.feedback.shown import sample_of
 
     rows = {}
     for group in read(feedback).split("validation"):

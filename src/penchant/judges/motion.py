@@ -115,61 +115,42 @@ def _opencv() -> Any:
     return cv2
 
 
-def _ready(name: str, path: str | None) -> None:
-    if path is not None:
-        raise ModelError("has no weights.", file=path, remedy=f"name the judge alone: `{name}`.")
-    _opencv()
+class MotionJudge(Judge):
+    """One of the measures of `motion` as a judge. A subclass says which: its dimension, with an underscore."""
+
+    version = "1"
+
+    def __init__(self, path: str | None = None) -> None:
+        """
+        Raises:
+            ModelError: a path is given, there is nothing to load; or OpenCV is missing.
+        """
+        if path is not None:
+            raise ModelError("has no weights.", file=path, remedy=f"name the judge alone: `{self.name}`.")
+        _opencv()
+
+    def score(self, prompts: Sequence[str], samples: Sequence[Clip]) -> Float[np.ndarray, "N 1"]:
+        """The measure of each clip; prompts are not looked at."""
+        measure = self.dimensions[0].replace(" ", "_")
+        return np.array([[getattr(motion(clip), measure)] for clip in samples]).reshape(-1, 1)
 
 
 @final
-class DynamicDegree(Judge):
+class DynamicDegree(MotionJudge):
     """How much moves and how fast, in shorter sides a second; 0 for a clip that stands still."""
 
-    name, version, dimensions = "dynamic-degree", "1", ("dynamic degree",)
-
-    def __init__(self, path: str | None = None) -> None:
-        """
-        Raises:
-            ModelError: a path is given, there is nothing to load; or OpenCV is missing.
-        """
-        _ready(self.name, path)
-
-    def score(self, prompts: Sequence[str], samples: Sequence[Clip]) -> Float[np.ndarray, "N 1"]:
-        """Dynamic degree of each clip."""
-        return np.array([[motion(clip).dynamic_degree] for clip in samples]).reshape(-1, 1)
+    name, dimensions = "dynamic-degree", ("dynamic degree",)
 
 
 @final
-class Smoothness(Judge):
+class Smoothness(MotionJudge):
     """How little the flow changes from frame to frame, in [0, 1]; 1 for a clip that stands still."""
 
-    name, version, dimensions = "smoothness", "1", ("smoothness",)
-
-    def __init__(self, path: str | None = None) -> None:
-        """
-        Raises:
-            ModelError: a path is given, there is nothing to load; or OpenCV is missing.
-        """
-        _ready(self.name, path)
-
-    def score(self, prompts: Sequence[str], samples: Sequence[Clip]) -> Float[np.ndarray, "N 1"]:
-        """Smoothness of each clip."""
-        return np.array([[motion(clip).smoothness] for clip in samples]).reshape(-1, 1)
+    name, dimensions = "smoothness", ("smoothness",)
 
 
 @final
-class Steadiness(Judge):
+class Steadiness(MotionJudge):
     """How well the flow explains the next frame, in [0, 1]; 1 for a clip that stands still."""
 
-    name, version, dimensions = "steadiness", "1", ("steadiness",)
-
-    def __init__(self, path: str | None = None) -> None:
-        """
-        Raises:
-            ModelError: a path is given, there is nothing to load; or OpenCV is missing.
-        """
-        _ready(self.name, path)
-
-    def score(self, prompts: Sequence[str], samples: Sequence[Clip]) -> Float[np.ndarray, "N 1"]:
-        """Steadiness of each clip."""
-        return np.array([[motion(clip).steadiness] for clip in samples]).reshape(-1, 1)
+    name, dimensions = "steadiness", ("steadiness",)

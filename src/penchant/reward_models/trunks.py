@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -70,9 +70,9 @@ class Trunk(nn.Module):
 
         handle = getattr(self.layers, self._part.blocks)[-1].register_forward_hook(stop)
         try:
-            self._model[0].denoise(noisy_N, time_N, condition, micro)
-        except _ReachedError:
-            pass
+            # What stands behind the last layer is not needed, so the hook leaves there.
+            with suppress(_ReachedError):
+                self._model[0].denoise(noisy_N, time_N, condition, micro)
         finally:
             handle.remove()
         (state,) = caught

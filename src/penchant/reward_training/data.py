@@ -26,6 +26,7 @@ from torch import Tensor
 from penchant.errors import FeedbackError, nearest
 from penchant.feedback.clip import Clip
 from penchant.feedback.groups import Candidate, Group, Judgement
+from penchant.feedback.shown import sample_of
 from penchant.likelihoods.randomness import generator
 from penchant.reward_models.losses import A_BETTER, B_BETTER, SAME, UNLABELLED, Comparisons
 from penchant.reward_models.network import Backbone
@@ -237,17 +238,3 @@ def _mirror(sample: Any) -> Any:
     from PIL import ImageOps
 
     return ImageOps.mirror(sample)
-
-
-def sample_of(candidate: Candidate) -> Any:
-    """The candidate's clip or picture, decoded under caps.
-
-    Raises:
-        MediaError: it cannot be decoded.
-    """
-    from penchant.feedback.media import decode_image
-    from penchant.feedback.video_files import clip_of, is_clip
-
-    assert candidate.media is not None
-    data = candidate.media.bytes()
-    return clip_of(candidate) if is_clip(data) else decode_image(data)[0]

@@ -16,9 +16,6 @@ from penchant.models.completion import Completion, Decoding, TextGenerator
 from penchant.sampling.codecs import ClipCodec, Codec, PictureCodec, TextCodec
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from penchant.feedback.clip import Clip
     from penchant.recipe import Evaluation
 
 Modality = Literal["picture", "text", "clip"]
@@ -50,13 +47,9 @@ class Sampler(Protocol):
         """One sample a (prompt, seed), in their order."""
 
 
-@final
 @dataclass(frozen=True, kw_only=True)
-class PictureSampler:
-    """Pictures of an `ImageModel`."""
-
-    modality: ClassVar[Modality] = "picture"
-    codec: ClassVar[Codec] = PictureCodec()
+class PipelineSampler:
+    """Samples of a `PipelineModel`; a subclass says of which modality, and how they are kept."""
 
     model: Any
     steps: int
@@ -64,16 +57,16 @@ class PictureSampler:
     batch_size: int = 16
 
     def name(self) -> str:
-        """Weights, encoders, scheduler, steps and guidance."""
+        """Weights, encoders with the size of samples, scheduler, steps and guidance."""
         model = self.model
         return f"{model.fingerprint()}-{model.encoder_fingerprint()}-{model.sampler()}-{self.steps}-{self.guidance}"
 
     def key(self, prompt: Prompt) -> str:
-        """An image model reads plain text."""
+        """These models read plain text."""
         return prompt.text
 
-    def draw(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Image]:
-        """One picture a (prompt, seed)."""
+    def draw(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Any]:
+        """One picture or clip a (prompt, seed)."""
         return self.model.generate(
             [prompt.text for prompt in prompts],
             seeds=list(seeds),
@@ -81,6 +74,24 @@ class PictureSampler:
             guidance=self.guidance,
             batch_size=self.batch_size,
         )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PictureSampler(PipelineSampler):
+    """Pictures of an `ImageModel`."""
+
+    modality: ClassVar[Modality] = "picture"
+    codec: ClassVar[Codec] = PictureCodec()
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ClipSampler(PipelineSampler):
+    """Clips of a `VideoModel`."""
+
+    modality: ClassVar[Modality] = "clip"
+    codec: ClassVar[Codec] = ClipCodec()
 
 
 @final
@@ -107,41 +118,6 @@ class TextSampler:
     def draw(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Completion]:
         """One completion a (prompt, seed)."""
         return self.model.complete(prompts, seeds=seeds, decoding=self.decoding)
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class ClipSampler:
-    """Clips of a `VideoModel`."""
-
-    modality: ClassVar[Modality] = "clip"
-    codec: ClassVar[Codec] = ClipCodec()
-
-    model: Any
-    steps: int
-    guidance: float
-    batch_size: int = 16
-
-    def name(self) -> str:
-        """Weights, encoders, scheduler, steps, guidance, and the size and rate of clips."""
-        model, size = self.model, self.model.clip_size
-        shape = f"{size.frames}x{size.height}x{size.width}@{size.fps!r}"
-        weights = f"{model.fingerprint()}-{model.encoder_fingerprint()}"
-        return f"{weights}-{model.sampler()}-{self.steps}-{self.guidance}-{shape}"
-
-    def key(self, prompt: Prompt) -> str:
-        """A video model reads plain text."""
-        return prompt.text
-
-    def draw(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Clip]:
-        """One clip a (prompt, seed)."""
-        return self.model.generate(
-            [prompt.text for prompt in prompts],
-            seeds=list(seeds),
-            steps=self.steps,
-            guidance=self.guidance,
-            batch_size=self.batch_size,
-        )
 
 
 def sampler_of(model: Any, spec: Evaluation) -> Sampler:
