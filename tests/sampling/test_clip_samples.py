@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import penchant
 from clip_fixtures import pan, still
+from penchant.cli import main
 from penchant.errors import MediaError
+from penchant.evaluate.samples import clip_sheet, contact_sheet, load_samples
 from penchant.feedback.groups import Prompt
+from penchant.feedback.video_files import decode_clip
 from penchant.models import Policy
 from penchant.recipe import Evaluation
 from penchant.sampling.codecs import ClipCodec
@@ -84,3 +88,25 @@ def test_a_damaged_clip_is_named(model, tmp_path):
     file.write_bytes(b"no clip")
     with pytest.raises(MediaError, match=file.name):
         SampleCache(tmp_path).sample(sampler, PROMPTS[:1], [0])
+
+
+def test_a_sheet_plays_clips_in_step_and_holds_the_last_frame_of_a_shorter_one():
+    long, short = pan(frames=9), pan(1, frames=4)
+    sheet = clip_sheet([long, short], ["long", "short"], columns=2, tile=64)
+    assert (len(sheet), sheet.fps) == (9, long.fps)
+    for i, j in ((0, 0), (3, 3), (8, 3)):
+        shown = [Image.fromarray(long.frames[i]), Image.fromarray(short.frames[j])]
+        assert np.array_equal(sheet.frames[i], contact_sheet(shown, ["long", "short"], columns=2, tile=64))
+
+
+def test_sample_writes_clips_and_a_sheet_of_them(folder, model, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["sample", str(folder), "a cat", "a dog", "--steps", "1", "--guidance", "1", "--out", str(out)]
+    assert main(words) == 0
+    assert capsys.readouterr().out.split()[-1] == str(out / "sheet.apng")
+    kept = load_samples(out)
+    assert [sample.prompt for sample in kept] == ["a cat", "a dog"]
+    sheet, _ = decode_clip((out / "sheet.apng").read_bytes())
+    expected = clip_sheet([sample.clip for sample in kept], ["a cat", "a dog"], columns=2, tile=128)
+    assert np.array_equal(sheet.frames, expected.frames)
+    assert sheet.fps == model.clip_size.fps

@@ -32,7 +32,7 @@ def sample(words: Sequence[str]) -> int:
     ) -> int:
         """Samples a model at fixed seeds and writes the samples with a manifest.
 
-        Pictures get a contact sheet; texts are printed as well. With a reward on noised latents (`penchant train-reward
+        Pictures and clips get a contact sheet; texts are printed as well. With a reward on noised latents (`penchant train-reward
         flow-nrg`) pictures and clips follow it; with `--scale 0` they are those of the same solver without it.
 
         Args:
@@ -141,10 +141,14 @@ def _keep_texts(out: Path, rows: Sequence[tuple[str, int]], completions: Sequenc
 
 
 def _keep_clips(out: Path, rows: Sequence[tuple[str, int]], clips: Sequence[Any]) -> Path:
-    """Writes clips as lossless animated PNG, which browsers play, with a manifest; returns the manifest's path."""
-    from penchant.evaluate.samples import ClipSample, save_samples
+    """Writes clips as lossless animated PNG, manifest, and a sheet on which they play in step; returns its path."""
+    from penchant.evaluate.samples import ClipSample, clip_sheet, save_samples
+    from penchant.feedback.video_files import encode_clip
 
-    return save_samples(out, [ClipSample(prompt=p, seed=s, clip=c) for (p, s), c in zip(rows, clips, strict=True)])
+    save_samples(out, [ClipSample(prompt=p, seed=s, clip=c) for (p, s), c in zip(rows, clips, strict=True)])
+    sheet = out / "sheet.apng"
+    sheet.write_bytes(encode_clip(clip_sheet(clips, [p for p, _ in rows], columns=min(8, len(clips)), tile=128)))
+    return sheet
 
 
 _KEEPERS = {"picture": _keep_pictures, "text": _keep_texts, "clip": _keep_clips}

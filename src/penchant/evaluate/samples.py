@@ -311,6 +311,22 @@ def contact_sheet(images: Sequence[Image], captions: Sequence[str], columns: int
     return sheet
 
 
+def clip_sheet(clips: Sequence[Clip], captions: Sequence[str], columns: int = 4, tile: int = 256) -> Clip:
+    """A contact sheet that moves, at the first clip's rate; a clip that ends sooner stays at its last frame.
+
+    The arguments and what is raised are those of `contact_sheet`.
+    """
+    from PIL import Image
+
+    from penchant.feedback.clip import Clip
+
+    sheets = [
+        contact_sheet([Image.fromarray(clip.frames[min(i, len(clip) - 1)]) for clip in clips], captions, columns, tile)
+        for i in range(max((len(clip) for clip in clips), default=1))
+    ]
+    return Clip(frames=np.stack([np.asarray(sheet) for sheet in sheets]), fps=clips[0].fps)
+
+
 def fitted(image: Image, side: int) -> Image:
     """The picture with its longer side equal to `side`; small ones are enlarged without smoothing."""
     from PIL import Image

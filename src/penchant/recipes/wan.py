@@ -12,11 +12,14 @@
 | time          | uniform (appendix C)                | the same, without the model's shift                         |
 | labels        | VideoReward's, of its training clips| `videoalign/train.csv`, with the preference as `Overall`    |
 | weight (RWR)  | exp(r); no more is said             | exp(r) held at 20, r in deviations: ours                    |
-| rewards (RWR) | mean of VQ, MQ and TA, normalised   | `videoalign/scored`: groups with that number as a score     |
+| rewards (RWR) | mean of VQ, MQ and TA, normalised   | what `penchant score` writes with one's own VideoReward     |
 | size          | not said                            | 480 x 832, 81 frames at 16 a second: Wan's own              |
 
 The clips were not released, so the tables are one's own, in VideoAlign's layout. What is named beta(1-t)^2 there is
-`--likelihood.weight one_minus_t_squared`; the paper advises against it.
+`--likelihood.weight one_minus_t_squared`; the paper advises against it. Flow-RWR reads what these two commands leave:
+
+    penchant train-reward qwen2vl-videoreward --feedback.path videoalign/train.csv --out runs/videoreward
+    penchant score videoalign/train.csv --judges 'runs/videoreward/model#overall' --out videoalign/scored
 """
 
 from __future__ import annotations
@@ -68,6 +71,7 @@ def flow_rwr() -> Recipe:
         policy=_POLICY,
         likelihood=_LIKELIHOOD,
         objective=RWR(weight=ExpWeight(temperature=1.0)),
-        feedback=Preferences(path="videoalign/scored", ties="keep"),
+        # `penchant score` names a dimension by the judge's address.
+        feedback=Preferences(path="videoalign/scored/data", dimension="runs/videoreward/model#overall", ties="keep"),
         train=_TRAIN,
     )
