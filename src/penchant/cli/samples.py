@@ -32,8 +32,9 @@ def sample(words: Sequence[str]) -> int:
     ) -> int:
         """Samples a model at fixed seeds and writes the samples with a manifest.
 
-        Pictures and clips get a contact sheet; texts are printed as well. With a reward on noised latents (`penchant train-reward
-        flow-nrg`) pictures and clips follow it; with `--scale 0` they are those of the same solver without it.
+        Pictures and clips get a contact sheet; texts are printed as well. With a reward on noised latents
+        (`penchant train-reward flow-nrg`) pictures and clips follow it; with `--scale 0` they are those of the same
+        solver without it.
 
         Args:
             model: pipeline folder, folder of a language model, hub id, or zoo:NAME.
