@@ -4,7 +4,8 @@ The shipped text-to-video model draws captions that no pair contained, unguided 
 on annotated pairs (simulated annotators; `penchant train-reward flow-nrg`), from the same noise. Three weightings with
 the same rewards; then motion quality alone with rewards trained on latents with independent noise, with shared noise
 (the paper's) and on clean latents (the paper's ablation). A held-out judge of another architecture and model-free
-measures of motion say what became of the clips; the pixel distance to the unguided ones says how far they went.
+measures of motion say what became of the clips, and so does the shipped VideoReward, which learnt from the annotators
+that the steering rewards learnt from; the pixel distance to the unguided ones says how far they went.
 
     python reproduce/flow_nrg.py            # resumable: finished rewards and samples are kept
     python reproduce/flow_nrg.py --fresh
@@ -28,6 +29,7 @@ SEEDS = (0, 1, 2)
 NOISES = ("independent", "shared", "clean")
 PROMPTS, DRAWS, STEPS = 48, 1, 25
 DIMENSIONS = ("VQ", "MQ", "TA")
+HELD_OUT, ANNOTATORS = "clips/judge", "clips/reward"
 MOTION = ("dynamic-degree", "smoothness")
 
 
@@ -87,8 +89,7 @@ class Studio:
         self.prompts = [Prompt(text=text) for text in self.texts]
         self.model = penchant.load("zoo:clips")
         self.cache = SampleCache(RUNS / "samples")
-        self.judges = {f"zoo:clips/judge#{d}": load(f"zoo:clips/judge#{d}") for d in DIMENSIONS}
-        self.judges |= {name: load(name) for name in MOTION}
+        self.judges = [load(address) for address in (f"zoo:{HELD_OUT}", f"zoo:{ANNOTATORS}", *MOTION)]
 
     def clips(self, arm: Arm | None, seed: int = 0) -> list[Any]:
         """Clips of every request; unguided without an arm."""
@@ -111,8 +112,15 @@ class Studio:
         return self.cache.sample(sampler, self.prompts, self.seeds)
 
     def scores(self, clips: list[Any]) -> dict[str, np.ndarray]:
-        """[P, S] by judge."""
-        return {name: judge.score(self.texts, clips)[:, 0].reshape(-1, DRAWS) for name, judge in self.judges.items()}
+        """[P, S] by judge and dimension, NAME:DIMENSION, and by measure of motion."""
+        from penchant.evaluate.compare import column_of
+
+        found = {}
+        for judge in self.judges:
+            scores_ND = judge.score(self.texts, clips)
+            for column in range(len(judge.dimensions)):
+                found[column_of(judge, column)[0]] = scores_ND[:, column].reshape(-1, DRAWS)
+        return found
 
 
 def measured(studio: Studio, arm: Arm, base: list[Any], base_scores: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -122,14 +130,19 @@ def measured(studio: Studio, arm: Arm, base: list[Any], base_scores: dict[str, n
     drawn = [studio.clips(arm, seed) for seed in SEEDS]
     found = [studio.scores(clips) for clips in drawn]
     after = {name: np.stack([one[name] for one in found]) for name in base_scores}
-    wins = {d: win_rate(after[f"zoo:clips/judge#{d}"], base_scores[f"zoo:clips/judge#{d}"]) for d in DIMENSIONS}
+
+    def wins(judge: str) -> dict[str, list[float]]:
+        rates = {d: win_rate(after[f"{judge}:{d}"], base_scores[f"{judge}:{d}"]) for d in DIMENSIONS}
+        return {d: [one.rate, one.low, one.high] for d, one in rates.items()}
+
     gains = {name: mean_gain(after[name], base_scores[name]) for name in MOTION}
     before = np.stack([clip.frames for clip in base])[:, None]
     distances = [pixel_drift(np.stack([clip.frames for clip in clips])[:, None], before) for clips in drawn]
     return {
         **asdict(arm),
         "title": arm.title,
-        "wins": {d: [one.rate, one.low, one.high] for d, one in wins.items()},
+        "held_out": wins(HELD_OUT),
+        "annotators": wins(ANNOTATORS),
         "motion": {name: [one.before, one.after, one.low, one.high] for name, one in gains.items()},
         "distance": float(np.mean(distances)),
     }
@@ -142,15 +155,18 @@ def _percent(values: list[float]) -> str:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The result as Markdown."""
-    heads = [f"{d} wins, %" for d in DIMENSIONS]
-    lines = [
-        f"| reward's noise | VQ:MQ:TA | {' | '.join(heads)} | dynamic degree | smoothness | distance |",
-        "|---" * 8 + "|",
-    ]
+    lines = []
+    for who, title in (("held_out", "held-out judge"), ("annotators", "VideoReward")):
+        heads = " | ".join(f"{d}: wins, %, {title}" for d in DIMENSIONS)
+        lines += [f"| reward's noise | VQ:MQ:TA | {heads} |", "|---" * 5 + "|"]
+        for row in rows:
+            cells = " | ".join(_percent(row[who][d]) for d in DIMENSIONS)
+            lines.append(f"| {row['noise']} | {row['title']} | {cells} |")
+        lines.append("")
+    lines += ["| reward's noise | VQ:MQ:TA | dynamic degree | smoothness | distance |", "|---" * 5 + "|"]
     for row in rows:
-        wins = " | ".join(_percent(row["wins"][d]) for d in DIMENSIONS)
         motion = " | ".join("{:.3g} -> {:.3g} [{:+.2g}, {:+.2g}]".format(*row["motion"][name]) for name in MOTION)
-        lines.append(f"| {row['noise']} | {row['title']} | {wins} | {motion} | {row['distance']:.4f} |")
+        lines.append(f"| {row['noise']} | {row['title']} | {motion} | {row['distance']:.4f} |")
     return "\n".join(lines)
 
 

@@ -39,14 +39,8 @@ def embedded() -> Recipe:
             seeds=2,
             steps=16,
             guidance=1.0,
-            judges=(
-                "zoo:clips/judge#VQ",
-                "zoo:clips/judge#MQ",
-                "zoo:clips/judge#TA",
-                # A clip that stands still is smooth and looks good: the known way to please a reward.
-                "dynamic-degree",
-                "smoothness",
-            ),
+            # A clip that stands still is smooth and looks good: the known way to please a reward.
+            judges=("zoo:clips/judge", "dynamic-degree", "smoothness"),
             trained_against=("zoo:clips/reward#overall",),
         ),
         threads=1,
