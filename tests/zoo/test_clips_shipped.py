@@ -86,6 +86,27 @@ def test_annotated_pairs_are_made_once_and_alike_every_time(loops, tmp_path, mon
     assert {j.source for g in groups for j in g.judgements} == {"simulated:panel", "simulated:likert"}
 
 
+def test_a_shipped_pair_can_be_drawn_again_without_the_loss_of_the_video(model, tmp_path):
+    pytest.importorskip("av")
+    from penchant.feedback import read
+    from penchant.feedback.shown import sample_of
+    from penchant.judges import load
+    from penchant.zoo.clips.feedback import redraw
+
+    judge = load("zoo:clips/reward")
+    redraw(model, judge, tmp_path, limit=1)
+    (anew,) = read(tmp_path)
+    (shipped,) = [g for g in read(path("clips/samples")) if g.prompt == anew.prompt]
+    assert [(c.seed, c.settings) for c in anew.candidates] == [(c.seed, c.settings) for c in shipped.candidates]
+    pairs = [[sample_of(c) for c in group.candidates] for group in (anew, shipped)]
+    errors = [np.abs(a.frames.astype(float) - b.frames).mean() for a, b in zip(*pairs, strict=True)]
+    assert 0 < max(errors) < 12
+    values = {j.dimension: j.values for j in anew.judgements}
+    assert np.transpose([values[d] for d in judge.dimensions]) == pytest.approx(
+        judge.score([anew.prompt] * 2, pairs[0]), abs=1e-4
+    )
+
+
 def test_prompts_are_captions_that_no_preference_contains():
     captions, prompts = (set(path(f"clips/{name}").read_text().split("\n")) - {""} for name in ("captions", "prompts"))
     assert len(captions) == 293

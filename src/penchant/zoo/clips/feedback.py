@@ -1,7 +1,8 @@
 """Pairs of the generator's own clips: `zoo:clips/samples`, drawn once, shipped as a mosaic, labelled by a judge.
 
 Two samples a caption with seeds of their own, each at a guidance scale drawn by count, so that weak and strong ones
-meet. The labels are simulated feedback: a reward model gave them, no person did.
+meet. The labels are simulated feedback: a reward model gave them, no person did. The mosaic is compressed with loss;
+`redraw` writes the same pairs without any.
 """
 
 from __future__ import annotations
@@ -42,25 +43,17 @@ def draw(model: Any, captions: Sequence[str], folder: Path, *, steps: int, batch
         batch_size: clips at once.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [row for caption in captions for row in _rows(caption)]
-    drawn: dict[int, Clip] = {}
-    for scale in GUIDANCES:
-        places = [i for i, row in enumerate(rows) if row["guidance"] == scale]
-        prompts, seeds = [rows[i]["caption"] for i in places], [rows[i]["seed"] for i in places]
-        options = {"steps": steps, "guidance": scale, "batch_size": batch_size}
-        drawn |= dict(zip(places, model.generate(prompts, seeds=seeds, **options), strict=True)) if places else {}
-    size = mosaic.write(np.stack([drawn[i].frames for i in range(len(rows))]), folder / VIDEO, crf=45)
-    _write_index(folder, {"steps": steps, "clips": rows, "labels": None})
+    index = {"steps": steps, "clips": [row for caption in captions for row in _rows(caption)], "labels": None}
+    drawn = _draw(model, index, batch_size)
+    size = mosaic.write(np.stack([clip.frames for clip in drawn]), folder / VIDEO, crf=45)
+    _write_index(folder, index)
     return size
 
 
 def label(folder: Path, judge: Any) -> None:
     """Scores the drawn clips with a judge of clips and keeps its scores beside them."""
     index = json.loads((folder / INDEX).read_text())
-    captions = [row["caption"] for row in index["clips"]]
-    scores_ND = judge.score(captions, _clips(folder, index))
-    labels = {"judge": judge.name, "dimensions": list(judge.dimensions), "scores": np.round(scores_ND, 4).tolist()}
-    _write_index(folder, {**index, "labels": labels})
+    _write_index(folder, {**index, "labels": _labels(index, _clips(folder, index), judge)})
 
 
 def groups(folder: Path) -> Iterator[Group]:
@@ -73,7 +66,42 @@ def groups(folder: Path) -> Iterator[Group]:
     index = json.loads((folder / INDEX).read_text())
     if index["labels"] is None:
         raise FeedbackError("no judge has labelled the samples.", file=folder / INDEX, remedy="label them first.")
-    clips = _clips(folder, index)
+    return _groups(index, _clips(folder, index))
+
+
+def redraw(model: Any, judge: Any, out: Path, *, limit: int | None = None, batch_size: int = 16) -> None:
+    """Writes the shipped pairs as `samples.parquet` in `out`, drawn and labelled anew: what the video lost is there.
+
+    Args:
+        model: the generator, `zoo:clips`.
+        judge: who labels, `zoo:clips/reward`.
+        out: folder to write to.
+        limit: only so many of the pairs.
+        batch_size: clips at once.
+    """
+    index = json.loads((path("clips/drawn") / INDEX).read_text())
+    index["clips"] = index["clips"][: None if limit is None else 2 * limit]
+    clips = _draw(model, index, batch_size)
+    export_groups(_groups({**index, "labels": _labels(index, clips, judge)}, clips), out / FILE)
+
+
+def _draw(model: Any, index: dict[str, Any], batch_size: int) -> list[Clip]:
+    """The index's clips, in its order; those of one guidance scale are drawn together."""
+    rows, drawn = index["clips"], dict[int, Clip]()
+    for scale in GUIDANCES:
+        places = [i for i, row in enumerate(rows) if row["guidance"] == scale]
+        prompts, seeds = [rows[i]["caption"] for i in places], [rows[i]["seed"] for i in places]
+        options = {"steps": index["steps"], "guidance": scale, "batch_size": batch_size}
+        drawn |= dict(zip(places, model.generate(prompts, seeds=seeds, **options), strict=True)) if places else {}
+    return [drawn[i] for i in range(len(rows))]
+
+
+def _labels(index: dict[str, Any], clips: Sequence[Clip], judge: Any) -> dict[str, Any]:
+    scores_ND = judge.score([row["caption"] for row in index["clips"]], clips)
+    return {"judge": judge.name, "dimensions": list(judge.dimensions), "scores": np.round(scores_ND, 4).tolist()}
+
+
+def _groups(index: dict[str, Any], clips: Sequence[Clip]) -> Iterator[Group]:
     for first in range(0, len(clips), 2):
         sides = (first, first + 1)
         rows = [index["clips"][i] for i in sides]
