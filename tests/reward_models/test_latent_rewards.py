@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
-from reward_model_fixtures import A, B, drawings, png, written
+from reward_model_fixtures import TINY, A, B, drawings, png, written
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -30,6 +30,7 @@ from penchant.reward_models.losses import BradleyTerry
 from penchant.reward_models.network import Dimension, RewardNetwork
 from penchant.reward_models.noised import NoisedReward
 from penchant.reward_training import Annotations, RewardRecipe
+from penchant.reward_training.data import Library
 from penchant.reward_training.run import train_reward
 from penchant.sampling.guidance import RewardGuidance
 from penchant.sampling.guided import GuidedSampler
@@ -333,6 +334,31 @@ def test_a_reward_on_finished_samples_does_not_steer(tiny: Callable[[str], Any],
     save(tmp_path / "model", built(TINY, (VQ,), "special", prompts=["a cat"]), about)
     with pytest.raises(ModelError, match="train-reward flow-nrg"):
         NoisedReward.load(tmp_path / "model", tiny("wan"))
+
+
+def test_latents_are_encoded_once_for_all_runs(tiny: Callable[[str], Any], tmp_path: Path) -> None:
+    backbones = [network(tiny(name), LatentNetwork(channels=8)).backbone for name in ("stable-diffusion-3", "flux")]
+    sample, file = spoilt(1)[0].candidates[0], tmp_path / "encodings.sqlite"
+    made = {flip: Library(backbones[0], cache=file).prepared(sample, flip=flip) for flip in (False, True)}
+    assert not torch.equal(made[False]["latents"], made[True]["latents"])
+    # Another generator's latents are others.
+    other = Library(backbones[1], cache=file).prepared(sample)
+    assert not torch.equal(other["latents"], made[False]["latents"])
+    again = copy.copy(backbones[0])
+    again.prepare = None  # type: ignore[method-assign,assignment]
+    kept = Library(again, cache=file)
+    for flip, expected in made.items():
+        found = kept.prepared(sample, flip=flip)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
+    with pytest.raises(TypeError):
+        Library(again, cache=tmp_path / "other.sqlite").prepared(sample)
+
+
+def test_what_is_cheap_to_make_is_not_kept_on_disk(tmp_path: Path) -> None:
+    backbone = TINY.build([VQ], prompts=["a cat"], folder=None)
+    Library(backbone, cache=tmp_path / "cache" / "encodings.sqlite").prepared(spoilt(1)[0].candidates[0])
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("name", ["flow-nrg", "wan-flow-nrg"])

@@ -76,6 +76,10 @@ class LatentBackbone(Backbone):
         found = self.model.encode_samples([sample], ids=[_content(sample)], flips=[False], seed=0)
         return {name if name == "latents" else MICRO + name: value[0].cpu() for name, value in found.items()}
 
+    def preparation(self) -> str:
+        """The generator's encoders."""
+        return str(self.model.encoder_fingerprint())
+
     def collate(self, prompts: Sequence[str], prepared: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Rows of data, without noise."""
         rows = {name: torch.stack([p[name] for p in prepared]) for name in prepared[0]}

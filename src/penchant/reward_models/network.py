@@ -64,6 +64,10 @@ class Backbone(ABC, nn.Module):
     def prepare(self, sample: Any) -> Mapping[str, Tensor]:
         """What the backbone reads of one sample, on the CPU; made once a sample and kept."""
 
+    def preparation(self) -> str | None:
+        """Names all that `prepare` depends on beside the sample, where that is dear enough to keep on disk."""
+        return None
+
     @abstractmethod
     def collate(self, prompts: Sequence[str], prepared: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """N rows as tensors."""

@@ -17,6 +17,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from penchant.feedback.shown import sample_of
 from penchant.likelihoods.randomness import generator
 from penchant.reward_models.losses import A_BETTER, B_BETTER, SAME, UNLABELLED, Comparisons
 from penchant.reward_models.network import Backbone
+from penchant.train.encoding import TensorCache, cache_key
 
 TRAIN, VALIDATION = "train", "validation"
 
@@ -203,11 +205,16 @@ def mirrored(pair: AnnotatedPair, *, seed: int, epoch: int) -> bool:
 
 
 class Library:
-    """What a backbone reads of each sample, made when first asked for and kept in memory under a cap of bytes."""
+    """What a backbone reads of each sample, made when first asked for and kept in memory under a cap of bytes.
 
-    def __init__(self, backbone: Backbone, *, most_bytes: int = 2 * 2**30) -> None:
+    With `cache` it is also kept on disk, for other runs on the same samples, if the backbone finds it dear to make.
+    """
+
+    def __init__(self, backbone: Backbone, *, cache: Path | None = None, most_bytes: int = 2 * 2**30) -> None:
         self.backbone, self.most_bytes, self.held = backbone, most_bytes, 0
         self._kept: OrderedDict[tuple[str, bool], Mapping[str, Tensor]] = OrderedDict()
+        self._name = backbone.preparation()
+        self._disk = TensorCache(cache) if cache is not None and self._name is not None else None
 
     def prepared(self, candidate: Candidate, *, flip: bool = False) -> Mapping[str, Tensor]:
         """The tensors of a sample, mirrored if asked.
@@ -219,13 +226,25 @@ class Library:
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        sample = sample_of(candidate)
-        made = self.backbone.prepare(_mirror(sample) if flip else sample)
-        self._kept[key] = made
-        self.held += _bytes(made)
+        found = self._kept[key] = self._on_disk(candidate, flip)
+        self.held += _bytes(found)
         while self.held > self.most_bytes:
             self.held -= _bytes(self._kept.popitem(last=False)[1])
-        return made
+        return found
+
+    def _on_disk(self, candidate: Candidate, flip: bool) -> Mapping[str, Tensor]:
+        if self._disk is None:
+            return self._made(candidate, flip)
+        name = cache_key("prepared", self._name, candidate.id, flip)
+        found = self._disk.get(name)
+        if found is None:
+            found = self._made(candidate, flip)
+            self._disk.put([(name, found)])
+        return found
+
+    def _made(self, candidate: Candidate, flip: bool) -> Mapping[str, Tensor]:
+        sample = sample_of(candidate)
+        return self.backbone.prepare(_mirror(sample) if flip else sample)
 
 
 def _bytes(tensors: Mapping[str, Tensor]) -> int:

@@ -107,7 +107,9 @@ def _train(recipe: RewardRecipe, folder: Path, resume: bool, say: Say) -> Reward
     torch.manual_seed(recipe.seed)
     prompts = [pair.prompt for pair in found[TRAIN]]
     network = built(recipe.backbone, recipe.dimensions, recipe.pooling, prompts=prompts)
-    library, pupil, lessons = Library(network.backbone), Pupil(network), Lessons(recipe, found[TRAIN])
+    cache = Path(recipe.cache or folder.parent / "cache")
+    library = Library(network.backbone, cache=cache / "encodings.sqlite")
+    pupil, lessons = Pupil(network), Lessons(recipe, found[TRAIN])
     scorer = PairScorer(recipe=recipe, pupil=pupil, lessons=lessons, library=library, accelerator=accelerator)
     loop = Loop(recipe, pupil, scorer, lessons, folder, accelerator)
     quiet(f"{sum(p.numel() for p in loop.parameters):,} weights train")

@@ -60,6 +60,7 @@ class RewardRecipe:
         train: how to optimise; `batch_size` counts pairs.
         seed: key of every draw.
         out: run folder; None means `runs/<date>-<name>`.
+        cache: folder of encoded samples, for backbones that encode; None means `cache` in the run folder's parent.
         threads: CPU threads; None leaves PyTorch's choice.
         cite: keys of papers that no part names (`penchant.bibliography`).
     """
@@ -73,6 +74,7 @@ class RewardRecipe:
     train: Annotated[Training, tyro.conf.arg(name="")] = field(default_factory=Training)
     seed: int = 0
     out: str | None = None
+    cache: str | None = None
     threads: int | None = None
     cite: Annotated[tuple[str, ...], tyro.conf.Suppress] = ("liu2025videoalign", "deutsch2023ties")
 

@@ -59,7 +59,8 @@ class TensorCache:
             self._database.execute("COMMIT")
 
 
-def _key(*parts: object) -> str:
+def cache_key(*parts: object) -> str:
+    """A name of what an encoding was made of and by."""
     return hashlib.blake2b("\x1f".join(str(p) for p in parts).encode(), digest_size=20).hexdigest()
 
 
@@ -135,10 +136,10 @@ class Encoder:
         return found
 
     def _candidate_key(self, candidate: Candidate, flip: bool) -> str:
-        return _key("candidate", self.name, candidate.id, flip, self.seed)
+        return cache_key("candidate", self.name, candidate.id, flip, self.seed)
 
     def _prompt_key(self, prompt: Prompt) -> str:
-        return _key("prompt", self.name, prompt.text, *map(sorted, (m.items() for m in prompt.messages)))
+        return cache_key("prompt", self.name, prompt.text, *map(sorted, (m.items() for m in prompt.messages)))
 
     def _encode_candidates(self, items: Sequence[tuple[Candidate, bool]]) -> list[Tensors]:
         candidates, flips = [c for c, _ in items], [flip for _, flip in items]
