@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
@@ -56,7 +57,9 @@ def desk(tmp_path, monkeypatch) -> Path:
     from clip_layouts import videoalign
     from loop_fixtures import rows, write
 
-    videoalign(tmp_path / "videos")
+    for name in ("videos", "videoalign"):
+        videoalign(tmp_path / name)
+    shutil.copytree(resolve("zoo:clips/reward"), tmp_path / "runs" / "videoreward" / "model")
     for name in ("pickapic_v2", "pick-style-cartoon"):
         (tmp_path / name).mkdir()
         write(tmp_path / name / "train.parquet", rows(4))
