@@ -263,7 +263,7 @@ def foreign_rows(smoke: bool) -> list[dict[str, Any]]:
 def table(result: dict[str, list[dict[str, Any]]]) -> str:
     """The results as Markdown, in %."""
     lines = [
-        "| arm | dimension | pairs | without ties [95 %] | with ties [95 %] (chance) | scores moved by another prompt |",
+        "| arm | dimension | pairs | without ties | with ties (chance) | scores moved by another prompt |",
         "|---|---|---|---|---|---|",
     ]
     for row in result["emoji"]:
