@@ -1,8 +1,8 @@
 """Flow-DPO (Liu et al., arXiv 2501.13918): the embedded scale, and Stable Diffusion 3.5 medium.
 
 `flow-dpo` aligns the shipped video model on its own clips, labelled by the shipped reward: beta is constant and t drawn
-uniformly as in the paper, the numbers are ours. The weight of the bound that the paper derives and warns of is
-`--likelihood.weight one_minus_t_squared`.
+uniformly as in the paper, the numbers are ours. Beta was chosen by `reproduce/flow_dpo.py`: with less, motion pays for
+looks there. The weight of the bound that the paper derives and warns of is `--likelihood.weight one_minus_t_squared`.
 `sd3-flow-dpo` is flow_grpo's train_sd3_dpo.py; the paper's own values are those of `wan-flow-dpo`.
 
 | value            | `sd3-flow-dpo`       | source                                                    |
@@ -30,7 +30,7 @@ def embedded() -> Recipe:
         name="flow-dpo",
         policy=Policy(path="zoo:clips"),
         likelihood=FlowMatching(time="uniform"),
-        objective=DPO(beta=500.0),
+        objective=DPO(beta=4000.0),
         feedback=Preferences(path="zoo:clips/samples"),
         train=Training(steps=200, batch_size=16, lr=2e-5, warmup=10, weight_decay=0.0),
         evaluation=Evaluation(
