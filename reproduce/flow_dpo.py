@@ -68,6 +68,7 @@ def sft() -> Any:
     return replace(flow_dpo(), name="sft", objective=SFT())
 
 
+FORMS = ("Flow-DPO", "Flow-DPO (1-t)^2")
 METHODS = {"SFT": sft, "Flow-RWR": flow_rwr, "Flow-DPO": flow_dpo, "Flow-DPO (1-t)^2": vanishing}
 
 
@@ -102,7 +103,7 @@ class Arm:
 
 def arms() -> list[Arm]:
     """SFT and Flow-RWR, and both forms of Flow-DPO at every beta."""
-    swept = [Arm(method=m, beta=b) for m, b in product(("Flow-DPO", "Flow-DPO (1-t)^2"), BETAS)]
+    swept = [Arm(method=m, beta=b) for m, b in product(FORMS, BETAS)]
     return [Arm(method="SFT"), Arm(method="Flow-RWR"), *swept]
 
 
@@ -130,6 +131,18 @@ def measured(arm: Arm) -> dict[str, Any]:
     }
 
 
+def against(constant: Arm, vanishing: Arm) -> dict[str, Any]:
+    """How often the held-out judge prefers the one to the other at the same caption and seed."""
+    from penchant.evaluate import win_rate
+
+    wins = {}
+    for d in DIMENSIONS:
+        judge = f"{HELD_OUT}:{d}"
+        found = win_rate(constant.scores(judge, "policy"), vanishing.scores(judge, "policy"))
+        wins[d] = [found.rate, found.low, found.high]
+    return {"beta": constant.beta, "wins": wins}
+
+
 def _percent(values: list[float]) -> str:
     middle, low, high = (100 * v for v in values)
     return f"{middle:.1f} [{low:.1f}, {high:.1f}]"
@@ -144,7 +157,12 @@ def table(result: dict[str, Any]) -> str:
             cells = " | ".join(_percent(row[who][d]) for d in DIMENSIONS)
             lines.append(f"| {row['method']} | {row['beta'] or '-'} | {cells} |")
         lines.append("")
-    lines += ["| method | beta | dynamic degree | smoothness | drift | diversity |", "|---" * 6 + "|"]
+    heads = " | ".join(f"{d}: wins, %, held-out judge" for d in DIMENSIONS)
+    lines += [f"| constant against (1-t)^2, beta | {heads} |", "|---" * 4 + "|"]
+    lines += [
+        f"| {row['beta']} | {' | '.join(_percent(row['wins'][d]) for d in DIMENSIONS)} |" for row in result["against"]
+    ]
+    lines += ["", "| method | beta | dynamic degree | smoothness | drift | diversity |", "|---" * 6 + "|"]
     for row in result["arms"]:
         motion = " | ".join("{:.3g} -> {:.3g} [{:+.2g}, {:+.2g}]".format(*row["motion"][name]) for name in MOTION)
         spread = "{:.3f} -> {:.3f}".format(*row["diversity"])
@@ -185,7 +203,12 @@ def main() -> None:
     with ThreadPoolExecutor(JOBS) as pool:
         list(pool.map(lambda job: job[0].train(job[1]), product(chosen, SEEDS)))
     shape = list(chosen[0].scores(f"{HELD_OUT}:VQ", "base").shape)
-    result = {"seeds": len(SEEDS), "shape": shape, "arms": [measured(arm) for arm in chosen]}
+    result = {
+        "seeds": len(SEEDS),
+        "shape": shape,
+        "arms": [measured(arm) for arm in chosen],
+        "against": [against(*(Arm(method=m, beta=b) for m in FORMS)) for b in BETAS],
+    }
     record("flow_dpo", result, table(result))
 
 
