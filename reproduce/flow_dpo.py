@@ -143,6 +143,22 @@ def against(constant: Arm, vanishing: Arm) -> dict[str, Any]:
     return {"beta": constant.beta, "wins": wins}
 
 
+def agreement() -> list[float]:
+    """Share of the pairs that the mean of the held-out judge's dimensions orders as the labels do; its interval."""
+    from penchant.evaluate import win_rate
+    from penchant.feedback import read, select
+    from penchant.feedback.shown import sample_of
+    from penchant.judges import load
+
+    pairs = list(select(read(PAIRS), dimension="overall", ties="drop"))
+    prompts = [pair.group.prompt for pair in pairs for _ in pair.scores]
+    samples = [sample_of(candidate) for pair in pairs for candidate in pair.group.candidates]
+    judged = load(f"zoo:{HELD_OUT}").score(prompts, samples).mean(1).reshape(-1, 2)
+    said = np.diff(judged)[:, 0] * np.diff([pair.scores for pair in pairs])[:, 0]
+    found = win_rate(said[:, None], np.zeros_like(said)[:, None])
+    return [found.rate, found.low, found.high]
+
+
 def _percent(values: list[float]) -> str:
     middle, low, high = (100 * v for v in values)
     return f"{middle:.1f} [{low:.1f}, {high:.1f}]"
@@ -167,7 +183,8 @@ def table(result: dict[str, Any]) -> str:
         motion = " | ".join("{:.3g} -> {:.3g} [{:+.2g}, {:+.2g}]".format(*row["motion"][name]) for name in MOTION)
         spread = "{:.3f} -> {:.3f}".format(*row["diversity"])
         lines.append(f"| {row['method']} | {row['beta'] or '-'} | {motion} | {row['drift']:.4f} | {spread} |")
-    return "\n".join(lines)
+    agreed = f"The held-out judge orders {_percent(result['agreement'])} % of the pairs as the labels do."
+    return "\n".join([*lines, "", agreed])
 
 
 def draw_pairs() -> None:
@@ -206,6 +223,7 @@ def main() -> None:
     result = {
         "seeds": len(SEEDS),
         "shape": shape,
+        "agreement": agreement(),
         "arms": [measured(arm) for arm in chosen],
         "against": [against(*(Arm(method=m, beta=b) for m in FORMS)) for b in BETAS],
     }
