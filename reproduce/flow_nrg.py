@@ -169,7 +169,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines += ["| reward's noise | VQ:MQ:TA | dynamic degree | smoothness | distance |", "|---" * 5 + "|"]
     for row in rows:
         motion = " | ".join("{:.3g} -> {:.3g} [{:+.2g}, {:+.2g}]".format(*row["motion"][name]) for name in MOTION)
-        lines.append(f"| {row['noise']} | {row['title']} | {motion} | {row['distance']:.4f} |")
+        lines.append(f"| {row['noise']} | {row['title']} | {motion} | {row['distance']:.5f} |")
     return "\n".join(lines)
 
 
