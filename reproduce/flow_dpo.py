@@ -68,8 +68,15 @@ def sft() -> Any:
     return replace(flow_dpo(), name="sft", objective=SFT())
 
 
-FORMS = ("Flow-DPO", "Flow-DPO (1-t)^2")
-METHODS = {"SFT": sft, "Flow-RWR": flow_rwr, "Flow-DPO": flow_dpo, "Flow-DPO (1-t)^2": vanishing}
+def as_shipped() -> Any:
+    """The `flow-dpo` recipe with nothing changed: the shipped pairs, its own beta and judges."""
+    from penchant.recipes import find
+
+    return find("flow-dpo")
+
+
+FORMS, SHIPPED = ("Flow-DPO", "Flow-DPO (1-t)^2"), "as shipped"
+METHODS = {"SFT": sft, "Flow-RWR": flow_rwr, "Flow-DPO": flow_dpo, FORMS[1]: vanishing, SHIPPED: as_shipped}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,22 +116,23 @@ def arms() -> list[Arm]:
 
 def measured(arm: Arm) -> dict[str, Any]:
     """Win rates against the base by dimension, of the held-out judge and of the one trained against; motion; drift."""
-    from penchant.evaluate import mean_gain, win_rate
+    from penchant.evaluate import mean_gain
 
     def wins(judge: str) -> list[float]:
-        found = win_rate(arm.scores(judge, "policy"), arm.scores(judge, "base"))
-        return [found.rate, found.low, found.high]
+        return preferred(arm.scores(judge, "policy"), arm.scores(judge, "base"))
 
     def gains(judge: str) -> list[float]:
         found = mean_gain(arm.scores(judge, "policy"), arm.scores(judge, "base"))
         return [found.before, found.after, found.low, found.high]
 
     moved = arm.movement()
+    # The recipe is trained against the mean of the reward's dimensions.
+    trained = ("overall",) if arm.method == SHIPPED else DIMENSIONS
     return {
         "method": arm.method,
         "beta": arm.beta,
         "held_out": {d: wins(f"{HELD_OUT}:{d}") for d in DIMENSIONS},
-        "trained_against": {d: wins(f"{TRAINED}:{d}") for d in DIMENSIONS},
+        "trained_against": {d: wins(f"{TRAINED}:{d}") for d in trained},
         "motion": {name: gains(name) for name in MOTION},
         "drift": float(np.mean([one["drift"]["pixel_mse"] for one in moved])),
         "diversity": [float(np.mean([one["diversity"][side]["value"] for one in moved])) for side in SIDES],
@@ -133,19 +141,15 @@ def measured(arm: Arm) -> dict[str, Any]:
 
 def against(constant: Arm, vanishing: Arm) -> dict[str, Any]:
     """How often the held-out judge prefers the one to the other at the same caption and seed."""
-    from penchant.evaluate import win_rate
 
-    wins = {}
-    for d in DIMENSIONS:
-        judge = f"{HELD_OUT}:{d}"
-        found = win_rate(constant.scores(judge, "policy"), vanishing.scores(judge, "policy"))
-        wins[d] = [found.rate, found.low, found.high]
-    return {"beta": constant.beta, "wins": wins}
+    def wins(judge: str) -> list[float]:
+        return preferred(constant.scores(judge, "policy"), vanishing.scores(judge, "policy"))
+
+    return {"beta": constant.beta, "wins": {d: wins(f"{HELD_OUT}:{d}") for d in DIMENSIONS}}
 
 
 def agreement() -> list[float]:
     """Share of the pairs that the mean of the held-out judge's dimensions orders as the labels do; its interval."""
-    from penchant.evaluate import win_rate
     from penchant.feedback import read, select
     from penchant.feedback.shown import sample_of
     from penchant.judges import load
@@ -155,7 +159,14 @@ def agreement() -> list[float]:
     samples = [sample_of(candidate) for pair in pairs for candidate in pair.group.candidates]
     judged = load(f"zoo:{HELD_OUT}").score(prompts, samples).mean(1).reshape(-1, 2)
     said = np.diff(judged)[:, 0] * np.diff([pair.scores for pair in pairs])[:, 0]
-    found = win_rate(said[:, None], np.zeros_like(said)[:, None])
+    return preferred(said[:, None], np.zeros_like(said)[:, None])
+
+
+def preferred(scores: np.ndarray, others: np.ndarray) -> list[float]:
+    """How often the first are larger, and the interval."""
+    from penchant.evaluate import win_rate
+
+    found = win_rate(scores, others)
     return [found.rate, found.low, found.high]
 
 
@@ -184,7 +195,12 @@ def table(result: dict[str, Any]) -> str:
         spread = "{:.3f} -> {:.3f}".format(*row["diversity"])
         lines.append(f"| {row['method']} | {row['beta'] or '-'} | {motion} | {row['drift']:.4f} | {spread} |")
     agreed = f"The held-out judge orders {_percent(result['agreement'])} % of the pairs as the labels do."
-    return "\n".join([*lines, "", agreed])
+    shipped = result["shipped"]
+    wins = {f"{d}, held-out judge": v for d, v in shipped["held_out"].items()}
+    wins |= {f"{d}, reward": v for d, v in shipped["trained_against"].items()}
+    fell = "dynamic degree {:.4f} -> {:.4f} [{:+.4f}, {:+.4f}]".format(*shipped["motion"]["dynamic-degree"])
+    told = [f"{name}: {_percent(values)} %" for name, values in wins.items()]
+    return "\n".join([*lines, "", agreed, "", f"The recipe as shipped wins {'; '.join([*told, fell])}."])
 
 
 def draw_pairs() -> None:
@@ -218,7 +234,7 @@ def main() -> None:
     # One first, alone: it encodes the clips and samples the base for all.
     chosen[0].train(SEEDS[0])
     with ThreadPoolExecutor(JOBS) as pool:
-        list(pool.map(lambda job: job[0].train(job[1]), product(chosen, SEEDS)))
+        list(pool.map(lambda job: job[0].train(job[1]), product([*chosen, Arm(method=SHIPPED)], SEEDS)))
     shape = list(chosen[0].scores(f"{HELD_OUT}:VQ", "base").shape)
     result = {
         "seeds": len(SEEDS),
@@ -226,6 +242,7 @@ def main() -> None:
         "agreement": agreement(),
         "arms": [measured(arm) for arm in chosen],
         "against": [against(*(Arm(method=m, beta=b) for m in FORMS)) for b in BETAS],
+        "shipped": measured(Arm(method=SHIPPED)),
     }
     record("flow_dpo", result, table(result))
 

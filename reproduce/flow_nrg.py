@@ -14,6 +14,7 @@ distance to the unguided ones says how far they went.
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -151,14 +152,29 @@ def measured(studio: Studio, arm: Arm, base: list[Any], base_scores: dict[str, n
     }
 
 
+def agreement() -> list[dict[str, Any]]:
+    """Accuracy of the rewards on decided pairs of captions that they did not learn from, by noise, split and seed."""
+    found = []
+    for noise, split, name in product(NOISES, ("validation", "test"), DIMENSIONS):
+        files = [RUNS / f"reward-{noise}-{seed}" / "agreement.json" for seed in SEEDS]
+        rows = [row for file in files for row in json.loads(file.read_text())]
+        by_seed = [row["without_ties"] for row in rows if (row["split"], row["dimension"]) == (split, name)]
+        found.append({"noise": noise, "split": split, "dimension": name, "without_ties": by_seed})
+    return found
+
+
 def _percent(values: list[float]) -> str:
     middle, low, high = (100 * v for v in values)
     return f"{middle:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[dict[str, Any]], agreed: list[dict[str, Any]]) -> str:
     """The result as Markdown."""
-    lines = []
+    lines = ["| reward's noise | split | dimension | right on decided pairs, %, by seed |", "|---" * 4 + "|"]
+    for row in agreed:
+        right = ", ".join(f"{100 * value:.1f}" for value in row["without_ties"])
+        lines.append(f"| {row['noise']} | {row['split']} | {row['dimension']} | {right} |")
+    lines.append("")
     for who, title in (("held_out", "held-out judge"), ("annotators", "VideoReward")):
         heads = " | ".join(f"{d}: wins, %, {title}" for d in DIMENSIONS)
         lines += [f"| reward's noise | VQ:MQ:TA | {heads} |", "|---" * 5 + "|"]
@@ -190,7 +206,9 @@ def main() -> None:
     base = studio.clips(None)
     scores = studio.scores(base)
     rows = [measured(studio, arm, base, scores) for arm in arms()]
-    record("flow_nrg", {"prompts": PROMPTS, "seeds": len(SEEDS), "steps": STEPS, "arms": rows}, table(rows))
+    agreed = agreement()
+    result = {"prompts": PROMPTS, "seeds": len(SEEDS), "steps": STEPS, "agreement": agreed, "arms": rows}
+    record("flow_nrg", result, table(rows, agreed))
 
 
 if __name__ == "__main__":

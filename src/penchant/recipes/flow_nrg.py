@@ -13,8 +13,9 @@
 | pairs           | 169,000 for training               | a table of VideoAlign's layout                            |
 | guidance scale  | 100 at sampling time               | `penchant sample --scale 100`; with a clip, see the page  |
 
-The embedded scale draws independent noise for the two sides: with the paper's, gradients do not fall towards noise and
-guidance leaves the data (`docs/methods/flow-nrg.md`). Its sizes and numbers are ours.
+The embedded scale draws independent noise for the two sides: with the paper's, where labels have no noise of their own,
+gradients do not fall towards noise and guidance leaves the data (`docs/methods/flow-nrg.md`, where it did so in the
+plane and not on clips). Its sizes and numbers are ours.
 """
 
 from __future__ import annotations
