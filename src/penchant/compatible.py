@@ -15,8 +15,8 @@ def reasons(objective: Objective | type[Objective], density: str) -> list[str]:
         found.append(f"{name} is defined on {_a(wanted)} density and this likelihood gives {_a(density)} one.")
     if needs.behavior and density == "bound":
         found.append(f"{name} needs behavior log-probs of a rollout, which a denoising bound does not have; use DPO.")
-    if needs.divergence and density == "path":
-        found.append(f"{name} needs the distance of predictions, which a recorded path does not give; use DPO.")
+    if needs.value and density != "exact":
+        found.append(f"{name} needs a value network, which only models of tokens have; use GRPO or RLOO.")
     if needs.collision and density != "exact":
         found.append(
             f"{name} weighs by how peaked the policy's tokens are, which {_a(density)} density does not tell; use DPO."
@@ -58,12 +58,15 @@ def require(objective: Objective, likelihood: Likelihood, *, ties: str, cached: 
             field="reference.cache",
             remedy="leave reference.cache out.",
         )
-    if objective.needs.divergence and by_candidate:
+    if (objective.needs.divergence or objective.needs.value) and by_candidate:
         raise RecipeError(
-            f"{name} differentiates through predictions, which a pass by candidate does not keep.",
+            f"{name} differentiates through more than log-probs, and a pass by candidate keeps no more.",
             field="by_candidate",
             remedy="set by_candidate to False and lower micro_batch.",
         )
+
+
+_GIVEN = ("reference", "behavior", "mismatched", "divergence", "value", "collision")
 
 
 def table(objectives: dict[str, type[Objective]], likelihoods: dict[str, type[Likelihood]]) -> str:
@@ -72,7 +75,7 @@ def table(objectives: dict[str, type[Objective]], likelihoods: dict[str, type[Li
     lines = ["| objective | needs | " + " | ".join(names) + " |", "|---|---|" + "---|" * len(names)]
     for name, objective in objectives.items():
         needs = objective.needs
-        wants = [w for w in ("reference", "behavior", "mismatched", "divergence", "collision") if getattr(needs, w)]
+        wants = [w for w in _GIVEN if getattr(needs, w)]
         text = ", ".join([*wants, f"K >= {needs.min_candidates}", needs.scores])
         cells = ["yes" if not reasons(objective, likelihoods[n].density) else "no" for n in names]
         lines.append(f"| {name} | {text} | " + " | ".join(cells) + " |")

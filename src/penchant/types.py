@@ -29,15 +29,16 @@ Density = Literal["exact", "bound", "path"]
 class LogProbs:
     """Log-probabilities of B x K samples in T steps.
 
-    `output` keeps what the model predicted (noise, velocity, logits) when an objective needs a divergence from the
-    reference; otherwise it is None. `collision_BKT` is log sum_v p_v^2 at each step (the log-probability that two draws
-    of the policy agree there), without gradient, when an objective weighs by it; otherwise None.
+    `output` keeps what the likelihood's `divergence` compares (predictions, means, token states) when an objective
+    needs a divergence from the reference; otherwise it is None. `collision_BKT` is log sum_v p_v^2 at each step (the
+    log-probability that two draws of the policy agree there), without gradient, when an objective weighs by it;
+    otherwise None.
     """
 
     step_BKT: Float[Tensor, "B K T"]
     mask_BKT: Bool[Tensor, "B K T"]
     density: Density
-    output: Tensor | None = None
+    output: Any = None
     collision_BKT: Float[Tensor, "B K T"] | None = None
 
     def to(self, device: torch.device | str) -> LogProbs:
@@ -66,6 +67,21 @@ class LogProbs:
         return self.per_step().sum(-1) / self.mask_BKT.sum(-1).clamp(min=1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """What a micro-batch cannot know: of all rollouts that were collected together, or of the batch at hand.
+
+    Attributes:
+        steps: tokens or transitions that count, a group, on average.
+        mean: of the rewards of all candidates.
+        std: their standard deviation (of a sample: divided by n - 1); 0 for a single candidate.
+    """
+
+    steps: float
+    mean: float
+    std: float
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CandidateBatch:
     """B prompts with K candidates each, encoded and ready for a model.
@@ -73,7 +89,8 @@ class CandidateBatch:
     `candidates` holds tensors [B, K, ...] (latents, tokens, micro-conditioning), `condition` tensors [B, ...] that all
     candidates of a prompt share (text embeddings). `group_ids` key the counted randomness, `sample_ids` (content
     hashes) the caches. A missing candidate is False in `mask_BK`; its tensors are padding. `behavior` holds
-    the log-probs at which the policy itself drew the candidates, when it did.
+    the log-probs at which the policy itself drew the candidates, when it did, and `statistics` what is known of all
+    that it drew with them.
     """
 
     group_ids: tuple[str, ...]
@@ -84,6 +101,7 @@ class CandidateBatch:
     scores_BK: Float[Tensor, "B K"]
     mask_BK: Bool[Tensor, "B K"]
     behavior: LogProbs | None = None
+    statistics: Statistics | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -127,6 +145,23 @@ class CandidateBatch:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Rollout:
+    """One sample that a policy drew in order to learn from it.
+
+    Attributes:
+        sample: what judges are given (a `Completion`, a picture, a `Clip`, a `Sound`).
+        candidate: what a `CandidateBatch` holds of it, without the dimensions B and K.
+        behavior_T: log-probs of its T steps at which they were drawn; None for a density that has none.
+        finished: whether the sample ended by itself; False for one that was cut at the limit.
+    """
+
+    sample: Any
+    candidate: Mapping[str, Tensor]
+    behavior_T: Float[Tensor, " T"] | None = None
+    finished: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Draw:
     """What a denoising likelihood draws for a batch, once, for policy and reference alike.
 
@@ -160,6 +195,7 @@ class Needs:
     behavior: bool = False
     mismatched: bool = False
     divergence: bool = False
+    value: bool = False
     collision: bool = False
     min_candidates: int = 2
     density: frozenset[Density] = frozenset({"exact", "bound", "path"})
@@ -169,14 +205,18 @@ class Needs:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ObjectiveInputs:
     """Everything an objective may read. `mismatched` = (policy, reference) on unrelated completions (KTO's baseline);
-    `divergence_BK` = the mean squared distance between the policy's and the reference's predictions (denoising models).
+    `divergence_BKT` = how far the policy's step lies from the reference's (`Likelihood.divergence`), with gradient;
+    `value_BKT` = the value network's forecast, before each step, of the reward to come, with gradient; `statistics` =
+    of everything collected together, None if nothing but this batch is known.
     """
 
     policy: LogProbs
     reference: LogProbs | None = None
     behavior: LogProbs | None = None
     mismatched: tuple[LogProbs, LogProbs] | None = None
-    divergence_BK: Float[Tensor, "B K"] | None = None
+    divergence_BKT: Float[Tensor, "B K T"] | None = None
+    value_BKT: Float[Tensor, "B K T"] | None = None
+    statistics: Statistics | None = None
     scores_BK: Float[Tensor, "B K"]
     mask_BK: Bool[Tensor, "B K"]
 
@@ -223,8 +263,12 @@ class Likelihood(ABC):
         """Log-probs of every candidate under `model`, differentiable in its parameters."""
 
     @abstractmethod
-    def divergence(self, policy: LogProbs, reference: LogProbs) -> Float[Tensor, "B K"]:
-        """Distance of the two models' kept outputs (see `ObjectiveInputs.divergence_BK`)."""
+    def divergence(self, policy: LogProbs, reference: LogProbs) -> Float[Tensor, "B K T"]:
+        """How far apart the two models' kept outputs are at each step; zero where masked.
+
+        Where a step has a distribution (tokens, transitions of a path) this is KL(policy || reference) of it, exactly,
+        in nats; for a denoising bound it is the mean squared distance of the predictions.
+        """
 
 
 class Denoiser(ABC):

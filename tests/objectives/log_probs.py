@@ -121,7 +121,7 @@ def random_inputs(
         policy=replace(policy, step_BKT=policy.step_BKT.clamp(max=-0.01).requires_grad_(), collision_BKT=collision),
         reference=kept(reference),
         mismatched=(kept(reference + 0.3), kept(reference.flip(0))),
-        divergence_BK=normal(B, K).square().to(dtype),
+        divergence_BKT=normal(B, K, T).square().to(dtype),
         scores_BK=scores,
         mask_BK=torch.ones(B, K, dtype=torch.bool),
     )
@@ -145,12 +145,12 @@ def select(inputs: ObjectiveInputs, index: Any) -> ObjectiveInputs:
     """The same selection of every input."""
     assert inputs.reference is not None
     assert inputs.mismatched is not None
-    assert inputs.divergence_BK is not None
+    assert inputs.divergence_BKT is not None
     return ObjectiveInputs(
         policy=take(inputs.policy, index),
         reference=take(inputs.reference, index),
         mismatched=(take(inputs.mismatched[0], index), take(inputs.mismatched[1], index)),
-        divergence_BK=inputs.divergence_BK[index],
+        divergence_BKT=inputs.divergence_BKT[index],
         scores_BK=inputs.scores_BK[index],
         mask_BK=inputs.mask_BK[index],
     )

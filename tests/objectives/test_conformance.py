@@ -135,7 +135,7 @@ def test_extreme_values_stay_finite(name: str, dtype: torch.dtype) -> None:
                 policy=replace(of_total(leaf), collision_BKT=torch.full((1, 2, 1), -0.5, dtype=dtype)),
                 reference=fixed,
                 mismatched=(fixed, fixed),
-                divergence_BK=torch.full((1, 2), 1e4, dtype=dtype),
+                divergence_BKT=torch.full((1, 2, 1), 1e4, dtype=dtype),
                 scores_BK=torch.tensor([[1.0, 0.0]]),
                 mask_BK=torch.ones(1, 2, dtype=torch.bool),
             )
@@ -180,10 +180,10 @@ def test_declared_needs_are_honest(name: str) -> None:
         policy=silent,
         reference=inputs.reference if objective.needs.reference else None,
         mismatched=inputs.mismatched if objective.needs.mismatched else None,
-        divergence_BK=inputs.divergence_BK if objective.needs.divergence else None,
+        divergence_BKT=inputs.divergence_BKT if objective.needs.divergence else None,
     )
     assert_close(objective(undeclared).loss_B, objective(inputs).loss_B)
-    for need, field in (("reference", "reference"), ("mismatched", "mismatched"), ("divergence", "divergence_BK")):
+    for need, field in (("reference", "reference"), ("mismatched", "mismatched"), ("divergence", "divergence_BKT")):
         if getattr(objective.needs, need):
             with pytest.raises(ValueError, match=field):
                 objective(replace(inputs, **{field: None}))

@@ -68,7 +68,7 @@ by_name = {"ids": lambda o: type(o).__name__}
 def test_winner_up_loser_down(objective: Objective) -> None:
     # DiscoPOP pushes the wrong way around zero: see its own tests.
     ahead = 0.3 if isinstance(objective, DiscoPOP) else 0.0
-    won, lost = slopes(objective, -0.5 + ahead, -0.5, (-0.5, -0.5), divergence_BK=torch.zeros(1, 2))
+    won, lost = slopes(objective, -0.5 + ahead, -0.5, (-0.5, -0.5), divergence_BKT=torch.zeros(1, 2, 1))
     assert won < 0 or isinstance(objective, APODown)
     assert lost > 0 or isinstance(objective, DSPO)
 
@@ -395,7 +395,7 @@ def _dspo_case(beta: float) -> tuple[Tensor, ObjectiveInputs, Tensor, Tensor]:
     inputs = ObjectiveInputs(
         policy=of_total(-0.5 * (leaf - target).square().mean(-1)),
         reference=of_total(-0.5 * (reference - target).square().mean(-1)),
-        divergence_BK=(leaf - reference).square().mean(-1),
+        divergence_BKT=(leaf - reference).square().mean(-1, keepdim=True),
         scores_BK=torch.tensor([[1.0, 0.0]]).expand(5, 2),
         mask_BK=torch.ones(5, 2, dtype=torch.bool),
     )

@@ -190,10 +190,8 @@ def _scatter(value_N: Tensor, index_N: Tensor, shape: tuple[int, int, int]) -> T
     return flat.reshape(*shape, *value_N.shape[1:])
 
 
-def output_distance(policy: LogProbs, reference: LogProbs) -> Float[Tensor, "B K"]:
-    """Mean squared distance of the kept predictions, averaged over the draws."""
+def output_distance(policy: LogProbs, reference: LogProbs) -> Float[Tensor, "B K T"]:
+    """Mean squared distance of the kept predictions at each draw."""
     if policy.output is None or reference.output is None:
         raise ValueError("both models' outputs are needed: call log_prob(..., keep_output=True).")
-    distance_BKT = mean_error(policy.output, reference.output, batch_dims=3)
-    mask_BKT = policy.mask_BKT
-    return torch.where(mask_BKT, distance_BKT, 0).sum(-1) / mask_BKT.sum(-1).clamp(min=1)
+    return torch.where(policy.mask_BKT, mean_error(policy.output, reference.output, batch_dims=3), 0)

@@ -124,6 +124,6 @@ class Diffusion(Likelihood):
         steps = draw.time_BKT.shape[-1]
         return _denoising.bound(rows, batch, prediction_N, target_N, steps=steps, keep_output=keep_output)
 
-    def divergence(self, policy: LogProbs, reference: LogProbs) -> Float[Tensor, "B K"]:
-        """Mean squared distance of the two models' predictions, averaged over the draws."""
+    def divergence(self, policy: LogProbs, reference: LogProbs) -> Float[Tensor, "B K T"]:
+        """Mean squared distance of the two models' predictions at each draw."""
         return _denoising.output_distance(policy, reference)

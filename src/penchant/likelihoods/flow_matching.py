@@ -117,6 +117,6 @@ class FlowMatching(Likelihood):
             keep_output=keep_output,
         )
 
-    def divergence(self, policy: LogProbs, reference: LogProbs) -> Float[Tensor, "B K"]:
-        """Mean squared distance of the two models' velocities, averaged over the draws."""
+    def divergence(self, policy: LogProbs, reference: LogProbs) -> Float[Tensor, "B K T"]:
+        """Mean squared distance of the two models' velocities at each draw."""
         return _denoising.output_distance(policy, reference)

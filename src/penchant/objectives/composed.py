@@ -27,6 +27,7 @@ def joined(needs: Sequence[Needs]) -> Needs:
         behavior=any(n.behavior for n in needs),
         mismatched=any(n.mismatched for n in needs),
         divergence=any(n.divergence for n in needs),
+        value=any(n.value for n in needs),
         collision=any(n.collision for n in needs),
         min_candidates=max(n.min_candidates for n in needs),
         density=density,

@@ -48,8 +48,8 @@ class DSPO(Objective):
     tie_credit: float = 0.0
 
     def __call__(self, inputs: ObjectiveInputs) -> ObjectiveOutput:
-        if inputs.divergence_BK is None:
-            raise ValueError("DSPO needs the distance to the reference: give ObjectiveInputs(divergence_BK=...).")
+        if inputs.divergence_BKT is None:
+            raise ValueError("DSPO needs the distance to the reference: give ObjectiveInputs(divergence_BKT=...).")
         reward_BK = self.beta * read.log_ratio(inputs)
         weight_BKK = pair_weights(
             inputs.scores_BK, inputs.mask_BK, pairing=self.pairing, tie_credit=self.tie_credit, dtype=reward_BK.dtype
@@ -57,7 +57,7 @@ class DSPO(Objective):
         surprise_BKK = torch.sigmoid(-margins(reward_BK, weight_BKK))
         c_BKK = self.beta * surprise_BKK
         error_BK, reference_BK = -2 * read.log_prob(inputs), -2 * read.reference_log_prob(inputs)
-        distance_BK = read.present(inputs.divergence_BK, inputs)
+        distance_BK = read.present(read.mean_step(inputs.divergence_BKT, inputs), inputs)
         moved_BKK = (
             (1 - c_BKK) * error_BK[:, :, None]
             + c_BKK * reference_BK[:, :, None]

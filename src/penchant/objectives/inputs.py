@@ -60,6 +60,12 @@ def per_step(value_BK: Float[Tensor, "B K"], inputs: ObjectiveInputs) -> Float[T
     return value_BK / inputs.policy.mask_BKT.sum(-1).clamp(min=1)
 
 
+def mean_step(value_BKT: Float[Tensor, "B K T"], inputs: ObjectiveInputs) -> Float[Tensor, "B K"]:
+    """The mean of a value of steps over those that count."""
+    mask_BKT = inputs.policy.mask_BKT
+    return torch.where(mask_BKT, value_BKT, 0).sum(-1) / mask_BKT.sum(-1).clamp(min=1)
+
+
 def _reference(inputs: ObjectiveInputs) -> LogProbs:
     if inputs.reference is None:
         raise ValueError("this objective compares with a reference: give ObjectiveInputs(reference=...).")

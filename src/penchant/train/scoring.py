@@ -69,12 +69,12 @@ class Scorer:
     def inputs(self, batch: CandidateBatch, draw: Draw, policy: LogProbs) -> ObjectiveInputs:
         """What the objective reads, given the policy's log-probs."""
         needs = self.recipe.objective.needs
-        reference = mismatched = divergence_BK = None
+        reference = mismatched = divergence_BKT = None
         if needs.reference:
             reference = self._of_reference(batch, draw)
         if needs.divergence:
             assert reference is not None
-            divergence_BK = self.recipe.likelihood.divergence(policy, reference)
+            divergence_BKT = self.recipe.likelihood.divergence(policy, reference)
         if needs.mismatched:
             other = batch.mismatched()
             with torch.no_grad():
@@ -84,7 +84,8 @@ class Scorer:
             reference=reference,
             behavior=batch.behavior,
             mismatched=mismatched,
-            divergence_BK=divergence_BK,
+            divergence_BKT=divergence_BKT,
+            statistics=batch.statistics,
             scores_BK=batch.scores_BK,
             mask_BK=batch.mask_BK,
         )
