@@ -1,19 +1,19 @@
-"""The judges of MusicRL (Cideron et al., arXiv 2402.04229, section 3.3) at the embedded scale: three that policies train
-against, and one that is held out.
+"""The judges of MusicRL (Cideron et al., arXiv 2402.04229, section 3.3) at the embedded scale: three that policies
+train against, and one that is held out.
 
-| value       | paper                                           | here                                                    |
-|-------------|-------------------------------------------------|---------------------------------------------------------|
-| adherence   | MuLan: cosine of text and audio                 | `tune-adherence`: cosine of two towers                  |
-| its parts   | three segments of 10 s, averaged                | first, middle and last third of the bars, averaged      |
-| its loss    | contrastive (MuLan's)                           | logistic, as many wrong captions as right (SigLIP's)    |
-| quality     | regression of opinion scores 1 to 5, 3 raters   | `tune-quality`: of 5 - level of corruption              |
-| its parts   | first and last 20 of 30 s, averaged             | first and last two thirds of the bars, averaged         |
-| preference  | scalar of caption and audio tokens              | `tune-preference`: of caption and tokens                |
-| its loss    | Bradley-Terry                                   | the same                                                |
-| its start   | the MusicLM checkpoint, trained in full         | the tune model's features, frozen; `full` as the paper  |
-| its votes   | 285,000 pairs of 20 s, 15,000 to evaluate       | 3,000 pairs of simulated listeners, 5 % to test         |
-| its steps   | 10,000 of 32 pairs                              | see the recipes                                         |
-| held out    | people                                          | `tune-judge`: other data, another layer, another loss   |
+| value      | paper                                         | here                                                   |
+|------------|-----------------------------------------------|--------------------------------------------------------|
+| adherence  | MuLan: cosine of text and audio               | `tune-adherence`: cosine of two towers                 |
+| its parts  | three segments of 10 s, averaged              | first, middle and last third of the bars, averaged     |
+| its loss   | contrastive (MuLan's)                         | logistic, as many wrong captions as right (SigLIP's)   |
+| quality    | regression of opinion scores 1 to 5, 3 raters | `tune-quality`: of 5 - level of corruption             |
+| its parts  | first and last 20 of 30 s, averaged           | first and last two thirds of the bars, averaged        |
+| preference | scalar of caption and audio tokens            | `tune-preference`: of caption and tokens               |
+| its loss   | Bradley-Terry                                 | the same                                               |
+| its start  | the MusicLM checkpoint, trained in full       | the tune model's features, frozen; `full` as the paper |
+| its votes  | 285,000 pairs of 20 s, 15,000 to evaluate     | 3,000 pairs of simulated listeners, 5 % to test        |
+| its steps  | 10,000 of 32 pairs                            | see the recipes                                        |
+| held out   | people                                        | `tune-judge`: other data, another layer, another loss  |
 
 Sizes, steps and rates are ours; the paper tells none for adherence and quality.
 """

@@ -1,4 +1,4 @@
-"""`LanguageTrunk`: reward models of texts on a causal language model's own layers (MusicRL, arXiv 2402.04229, section 3.3).
+"""`LanguageTrunk`: reward models of texts on a causal language model's layers (MusicRL, arXiv 2402.04229, section 3.3).
 
 A text is cut into excerpts (`excerpts.py`), the trunk reads each (`language_features.py`), and of each dimension:
 
@@ -37,7 +37,7 @@ from penchant.reward_models.language_features import SURPRISES, Excerpt, feature
 from penchant.reward_models.network import Backbone, BackboneSpec, Dimension, Tokens
 from penchant.reward_models.words import PAD, Words
 
-# raw = 10 cos - 5 at the start, and 5 - 10 of chance: SigLIP's (arXiv 2303.15343, section 3.2) for equally many of both.
+# raw = 10 cos - 5 at the start: SigLIP's scale (arXiv 2303.15343, section 3.2), its shift halved for few wrong samples.
 SCALE, SHIFT = 10.0, -5.0
 # Texts whose features are kept: kilobytes each.
 _KEPT = 2**16
@@ -166,7 +166,10 @@ class _Network(Backbone):
         if not isinstance(text, str):
             raise ModelError(f"{self.spec.generator} reads text, not a {type(sample).__name__}.", remedy="give texts.")
         rows = [self._ids(part) for part in excerpts(text, self.spec.windows)]
-        return {"ids": torch.tensor([i for row in rows for i in row]).long(), "lengths": torch.tensor([*map(len, rows)])}
+        return {
+            "ids": torch.tensor([i for row in rows for i in row]).long(),
+            "lengths": torch.tensor([*map(len, rows)]),
+        }
 
     def _ids(self, text: str) -> list[int]:
         return list(self.model.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -86,7 +86,7 @@ class Backbone(ABC, nn.Module):
         """
         return rows
 
-    def begin(self, head: nn.Linear) -> None:  # noqa: B027
+    def begin(self, head: nn.Linear) -> None:
         """Sets weights of the head that must not begin at random; most backbones have none."""
 
     def natural(self, head: nn.Linear) -> tuple[list[float], list[float]]:

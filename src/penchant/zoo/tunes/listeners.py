@@ -7,8 +7,8 @@ to give it; a vote counts if both clips were listened to (arXiv 2402.04229, sect
     P(first wins)   = b + (1 - b) sigmoid( (u_l(first) - u_l(second)) / temperature )            b = 0.05 for the place
     P(both heard)   = 0.9, else there is no vote
 
-`temperature_for` finds the temperature at which two listeners agree as often as asked. How often they do bounds what any
-model can learn from them; `ceiling` says by how much.
+`temperature_for` finds the temperature at which two listeners agree as often as asked. How often they do bounds what
+any model can learn from them; `ceiling` says by how much.
 
 Shapes: P pairs, M listeners, Z traits.
 """
@@ -80,7 +80,9 @@ class Listeners:
             return None
         first = float(drawn < self.preference(listener, group))
         who = hashlib.sha256(f"annotator:simulated:{self.name}/{listener}".encode()).hexdigest()[:16]
-        return group.judged(verdict(0, 1, 2, first, annotator=who, source=f"simulated:{self.name}", dimension=DIMENSION))
+        return group.judged(
+            verdict(0, 1, 2, first, annotator=who, source=f"simulated:{self.name}", dimension=DIMENSION)
+        )
 
     def votes(self, groups: Iterable[Group]) -> tuple[list[Group], Counter[str]]:
         """Every pair before a listener of its own: the pairs with a vote, and how many were "voted" and "not heard"."""

@@ -1,4 +1,4 @@
-"""Pairs of the language model's own tunes with votes: `zoo:tunes/pairs`. The tunes are shipped, the votes are simulated.
+"""Pairs of the language model's own tunes with votes: `zoo:tunes/pairs`. The tunes are shipped, votes are simulated.
 
 Two samples a caption with seeds of their own at the temperature of MusicRL's roll-outs. Each pair is put before one
 simulated listener (`listeners.py`), who votes if both were heard; the others are dropped, as in the paper. Judge a

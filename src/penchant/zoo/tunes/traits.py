@@ -54,7 +54,7 @@ def traits(caption: str, text: str) -> Float[np.ndarray, 8]:
             _RANGE[0] <= max(pitches) - min(pitches) <= _RANGE[1],
             lengths[-1] >= 1.5 * median(lengths),
             _share([width > _OCTAVE for width in widths]),
-            _share(stuck),
+            sum(stuck) / len(pitches),
         ],
         dtype=float,
     )
