@@ -157,7 +157,8 @@ class _Network(Backbone):
         return shift, [row[0] if own else 1.0 for row, own in zip(rows, compared, strict=True)]
 
     def prepare(self, sample: Any) -> dict[str, Tensor]:
-        """Token ids of all excerpts in one row, and how many each has.
+        """What a frozen trunk says of a text that it reads alone; else the token ids of all excerpts in one row, and how
+        many each has.
 
         Raises:
             ModelError: the sample is no text.
@@ -166,10 +167,21 @@ class _Network(Backbone):
         if not isinstance(text, str):
             raise ModelError(f"{self.spec.generator} reads text, not a {type(sample).__name__}.", remedy="give texts.")
         rows = [self._ids(part) for part in excerpts(text, self.spec.windows)]
-        return {
+        made = {
             "ids": torch.tensor([i for row in rows for i in row]).long(),
             "lengths": torch.tensor([*map(len, rows)]),
         }
+        return {"features": self._said(self._excerpts(made, None))} if self._keeps() else made
+
+    def preparation(self) -> str | None:
+        """The trunk and how it is read, where `prepare` asks it."""
+        if not self._keeps():
+            return None
+        model = self.model
+        return f"{model.fingerprint()} {model.encoder_fingerprint()} {self.spec.layer} {self.spec.windows}"
+
+    def _keeps(self) -> bool:
+        return self.spec.frozen and not self._after()
 
     def _ids(self, text: str) -> list[int]:
         return list(self.model.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -178,6 +190,9 @@ class _Network(Backbone):
         """Features of a frozen trunk, else its tokens; word ids of the prompts where they are compared."""
         rows: dict[str, Tensor] = {}
         for start, asked in self._readings(prompts).items():
+            if self._keeps():
+                rows[start] = torch.stack([p["features"] for p in prepared])
+                continue
             cut = [self._excerpts(p, prompt) for p, prompt in zip(prepared, asked, strict=True)]
             if self.spec.frozen:
                 rows[start] = torch.stack([self._seen(parts) for parts in cut])
@@ -188,9 +203,11 @@ class _Network(Backbone):
 
     def _readings(self, prompts: Sequence[str]) -> dict[str, Sequence[str | None]]:
         """How the trunk reads the texts: alone, after their prompts, or both, as the dimensions ask."""
-        after = self.words is None and (any(self.sees) or not self.sees)
         alone = self.words is not None or not all(self.sees or [True])
-        return ({_ALONE: [None] * len(prompts)} if alone else {}) | ({_AFTER: prompts} if after else {})
+        return ({_ALONE: [None] * len(prompts)} if alone else {}) | ({_AFTER: prompts} if self._after() else {})
+
+    def _after(self) -> bool:
+        return self.words is None and (any(self.sees) or not self.sees)
 
     def _excerpts(self, prepared: Mapping[str, Tensor], prompt: str | None) -> list[Excerpt]:
         parts = prepared["ids"].split(prepared["lengths"].tolist())
@@ -213,15 +230,18 @@ class _Network(Backbone):
         return int(self.model.completion_tokens(Candidate(text=""))[-1])
 
     def _seen(self, parts: Sequence[Excerpt]) -> Float[Tensor, "L F"]:
-        """What the frozen trunk says of one text; by itself, so that it is the same bits in any batch and order."""
+        """The same, kept: it depends on the prompt before the text, which `prepare` does not know."""
         key = tuple((part.before, part.tokens) for part in parts)
         if key not in self._kept:
-            with torch.no_grad():
-                seen = features(self.model.bare, rows_of(parts), end=self._end, layer=self.spec.layer)
-            self._kept[key] = seen
+            self._kept[key] = self._said(parts)
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return self._kept[key]
+
+    @torch.no_grad()
+    def _said(self, parts: Sequence[Excerpt]) -> Float[Tensor, "L F"]:
+        """What the frozen trunk says of one text; by itself, so that it is the same bits in any batch and order."""
+        return features(self.model.bare, rows_of(parts), end=self._end, layer=self.spec.layer)
 
     def forward(self, rows: Mapping[str, Tensor]) -> Tokens:
         seen = {start: self._features(rows, start) for start in (_ALONE, _AFTER) if self._holds(rows, start)}

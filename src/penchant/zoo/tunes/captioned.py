@@ -1,11 +1,13 @@
 """Strains beside their captions: `zoo:tunes/captioned`, made on first use of the books, for judges of adherence.
 
 A pair is a caption with a strain that has it and one of another caption; the first is better, because the book says so.
-Every known caption is asked about as often as any other, and the wrong strain is as likely of any other caption.
+Every known caption is asked about as often as any other. Half of the wrong strains are of a near caption, which has
+two of its three parts (dance, metre, mode); the others are as likely of any other caption.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ DIMENSION, SOURCE = "adherence", "simulated:books"
 FILE = "captioned.parquet"
 # Pairs a caption and half; what is drawn twice stands once.
 PAIRS = {"train": 300, "validation": 20, "test": 20, "held-out": 20}
+_NEAR = 0.5
 # Counted up whenever the same books would give other pairs.
 _EDITION = 1
 
@@ -42,11 +45,19 @@ def _pairs(own: Sequence[Strain], half: Half, split: str, count: int) -> Iterato
         for number in range(count):
             rng = generator(0, number, f"{half}/{split}/{caption}", "captioned")
             right = texts[caption][int(rng.integers(len(texts[caption])))]
-            other = texts[others[int(rng.integers(len(others)))]]
+            near = [name for name in others if _alike(name, caption)]
+            chosen = near if near and rng.random() < _NEAR else others
+            other = texts[chosen[int(rng.integers(len(chosen)))]]
             made = _group(caption, right, other[int(rng.integers(len(other)))], half, split)
             if made.id not in seen and made.candidates[0].id != made.candidates[1].id:
                 seen.add(made.id)
                 yield made
+
+
+def _alike(one: str, other: str) -> bool:
+    """Of dance, metre and mode two are the same."""
+    parts = [re.split(" in |, ", caption) for caption in (one, other)]
+    return sum(a == b for a, b in zip(*parts, strict=True)) == 2
 
 
 def _group(caption: str, right: str, wrong: str, half: Half, split: str) -> Group:

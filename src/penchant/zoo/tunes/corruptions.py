@@ -49,6 +49,9 @@ def spoilt(text: str, level: int, rng: np.random.Generator) -> str:
         notes = [i for i, word in enumerate(words) if word.startswith("N")]
         if notes:
             list(CORRUPTIONS.values())[int(rng.integers(len(CORRUPTIONS)))](words, int(rng.choice(notes)), rng)
+    # A swap has nothing to swap with at the end, and two may undo each other.
+    if level and notes and words == text.split():
+        wrong_pitch(words, notes[0], rng)
     return " ".join(words)
 
 

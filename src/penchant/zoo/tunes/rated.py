@@ -1,7 +1,7 @@
 """Spoilt strains with ratings: `zoo:tunes/rated`, made on first use of the books, for judges of quality.
 
-A pair is one strain, spoilt twice to levels drawn apart (`corruptions.py`); the rating of a side is 5 - level. No
-listener is imitated: the rating is exact.
+Of every strain there is a pair: it is spoilt twice, to levels drawn apart (`corruptions.py`), and the rating of a side
+is 5 - level. No listener is imitated: the rating is exact.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from penchant.zoo.tunes.halves import Strain
 
 DIMENSION, SOURCE = "quality", "simulated:corruptions"
 FILE = "rated.parquet"
-PAIRS = 2
-"""Of every strain."""
 # Counted up whenever the same books would give other pairs.
 _EDITION = 1
 
@@ -26,14 +24,13 @@ _EDITION = 1
 def groups(found: Sequence[Strain]) -> Iterator[Group]:
     """All pairs; a pure function of the strains."""
     for strain in found:
-        for number in range(PAIRS):
-            made = _pair(strain, number)
-            if made.candidates[0].id != made.candidates[1].id:
-                yield made
+        made = _pair(strain)
+        if made.candidates[0].id != made.candidates[1].id:
+            yield made
 
 
-def _pair(strain: Strain, number: int) -> Group:
-    rng = generator(0, number, f"{strain.record.caption}: {strain.record.text}", "rated")
+def _pair(strain: Strain) -> Group:
+    rng = generator(0, 0, f"{strain.record.caption}: {strain.record.text}", "rated")
     levels = [int(level) for level in rng.integers(LEVELS + 1, size=2)]
     sides = tuple(Candidate(text=spoilt(strain.record.text, level, rng), model="books, spoilt") for level in levels)
     values = tuple(float(rating(level)) for level in levels)
