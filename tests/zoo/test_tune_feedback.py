@@ -17,7 +17,7 @@ from penchant.zoo.tunes import captioned, pairs, rated
 from penchant.zoo.tunes.ablations import held_out, variants
 from penchant.zoo.tunes.data import Record
 from penchant.zoo.tunes.halves import HALVES, Strain, known, strains
-from penchant.zoo.tunes.measure import accuracy, naming, rating
+from penchant.zoo.tunes.judge_measures import accuracy, naming, rating
 
 CAPTIONS = ("reel in 2/2, major", "jig in 6/8, minor", "slip jig in 9/8, dorian")
 
