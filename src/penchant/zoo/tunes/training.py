@@ -51,11 +51,13 @@ def vocabulary() -> list[str]:
 
 def tokenizer() -> Any:
     """One token a word; a text starts with bos, and only a caption has a comma."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     words = {word: number for number, word in enumerate(vocabulary())}
     core = Tokenizer(models.WordLevel(vocab=words, unk_token="<unk>"))
+    # A text that says "<eos>" has an unknown word there, not the end.
+    core.normalizer = normalizers.Replace("<", "(")
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(",", behavior="isolated")]
     )
@@ -68,7 +70,6 @@ def tokenizer() -> Any:
         unk_token="<unk>",
         model_max_length=MAX_LENGTH,
         clean_up_tokenization_spaces=False,
-        # A text that contains "<eos>" has an unknown word there, not the end.
         split_special_tokens=True,
     )
 
