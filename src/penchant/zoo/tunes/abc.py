@@ -135,7 +135,8 @@ def read(text: str) -> Melody:
         AbcError: it uses something that is not understood, or has no place on the grid of `feedback.tune`.
     """
     reader = _Reader()
-    for line in text.splitlines():
+    # A few tunes went through a mail program, which left its escapes in them.
+    for line in text.replace("=20", " ").replace("=3D", "=").replace("=\n", "\\\n").splitlines():
         reader.line(line.partition("%")[0])
     if reader.signature is None:
         raise AbcError("no key")
@@ -174,7 +175,7 @@ def key_of(text: str) -> tuple[int, Mode, dict[str, int]]:
     if abs(sharps) > 7:
         raise AbcError("not understood", text.strip())
     changed = _SHARPS[:sharps] if sharps > 0 else _SHARPS[7 + sharps :] if sharps < 0 else ""
-    signature = {name: 1 if sharps > 0 else -1 for name in changed}
+    signature = dict.fromkeys(changed, 1 if sharps > 0 else -1)
     return 60 + (_SEMITONES[letter] + step) % 12, mode, signature
 
 
@@ -264,13 +265,13 @@ class _Reader:
                 self.close(word)
             elif kind == "field":
                 self.field(word[1], word[3:-1])
-            elif kind not in ("passed",):
-                getattr(self, {"tuplet": "tuplet_"}.get(kind, kind))(word)
+            elif kind != "passed":
+                getattr(self, f"_{kind}")(word)
 
-    def tie(self, word: str) -> None:
+    def _tie(self, word: str) -> None:
         self.tied = True
 
-    def broken(self, word: str) -> None:
+    def _broken(self, word: str) -> None:
         """Longer by a half and shorter by a half (`>`), by three quarters (`>>`), the other way round (`<`)."""
         if not self.notes:
             raise AbcError("not understood", word)
@@ -279,25 +280,25 @@ class _Reader:
         pitch, ticks = self.notes[-1]
         self.notes[-1] = (pitch, ticks * here)
 
-    def tuplet_(self, word: str) -> None:
+    def _tuplet(self, word: str) -> None:
         numbers = [int(part) if part else 0 for part in word[1:].split(":")]
         p, q, r = (*numbers, 0, 0)[:3]
         compound = self.metre is not None and self.metre[1] == 8 and self.metre[0] % 3 == 0
         usual = {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}.get(p, 3 if compound else 2)
         self.factor, self.tuplet = Fraction(q or usual, p), r or p
 
-    def rest(self, word: str) -> None:
+    def _rest(self, word: str) -> None:
         self.add(None, _length(word[1:]))
         self.tied, self.last = False, ("", None)
 
-    def chord(self, word: str) -> None:
+    def _chord(self, word: str) -> None:
         inner, _, outer = word[1:].rpartition("]")
         first = _NOTE.match(inner)
         if first is None:
             raise AbcError("not understood", word)
         self.pitched(first, _length(outer))
 
-    def note(self, word: str) -> None:
+    def _note(self, word: str) -> None:
         found = _NOTE.fullmatch(word)
         if found is None:
             raise AbcError("not understood", word)
@@ -351,6 +352,9 @@ class _Reader:
         self.notes, self.altered = [], {}
         if ending:
             self.ending = int(ending[0])
+            if self.ending > 1 and len(self.sections) > 1 and not self.sections[-1]:
+                # A second ending on the next line belongs to the section that the repeat sign seemed to close.
+                self.sections.pop()
         if line not in ("", "|") and (ending is None or int(ending[0]) == 1):
             self.ending = None if ending is None else 1
             self.sections.append([])

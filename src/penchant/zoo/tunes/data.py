@@ -73,6 +73,8 @@ HELD_OUT = (
 )
 # Every twelfth family of tunes validates.
 _VALIDATION = 12
+# Strains that a caption needs to be asked for.
+_ENOUGH = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,9 +171,10 @@ def _split(strains: Sequence[Sequence[Record]], family: Sequence[int], counts: C
     return list(records.values())
 
 
-def caption_of(dance: str, metre: str, mode: str) -> str:
-    """What people are told of a tune, and what a prompt says."""
-    return f"{dance} in {metre}, {mode}"
+def captions(records: Sequence[Record]) -> list[str]:
+    """Captions learnt from `_ENOUGH` strains or more, the most frequent first: what to ask for in training."""
+    learnt = Counter(record.caption for record in records if record.split == "train")
+    return [caption for caption, count in learnt.most_common() if count >= _ENOUGH]
 
 
 def dance_of(field: str, title: str, metre: str) -> str:
@@ -199,7 +202,7 @@ def _strains(source: Source, counts: Counter[str]) -> Iterator[Record]:
         elif words is None:
             counts["strains left out, rare pitch or length"] += 1
         else:
-            caption = caption_of(dance, metre, mode)
+            caption = f"{dance} in {metre}, {mode}"
             yield Record(
                 caption=caption, dance=dance, metre=metre, mode=mode, text=words, split="train", book=source.book
             )
