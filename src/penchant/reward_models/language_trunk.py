@@ -157,8 +157,7 @@ class _Network(Backbone):
         return shift, [row[0] if own else 1.0 for row, own in zip(rows, compared, strict=True)]
 
     def prepare(self, sample: Any) -> dict[str, Tensor]:
-        """What a frozen trunk says of a text that it reads alone; else the token ids of all excerpts in one row, and how
-        many each has.
+        """What a frozen trunk says of a text that it reads alone; else token ids, and how many each excerpt has.
 
         Raises:
             ModelError: the sample is no text.

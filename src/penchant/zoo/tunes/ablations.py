@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 from penchant.feedback.groups import Group
 from penchant.judges.base import Judge
-from penchant.zoo.tunes.listeners import DIMENSION, Listeners
 from penchant.zoo.tunes.judge_measures import Measured, accuracy
+from penchant.zoo.tunes.listeners import DIMENSION, Listeners
 
 if TYPE_CHECKING:
     from penchant.reward_training import RewardRecipe

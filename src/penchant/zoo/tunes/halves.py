@@ -1,13 +1,12 @@
 """The strains that judges of tunes learn from, in two halves: what trains one judge, the other never meets.
 
-The halves "a" and "b" share no family of tunes that begin alike, nor do the splits. Captions with fewer than `FEWEST`
-strains are left out.
+The halves "a" and "b" share no family of tunes that begin alike, nor do the splits. Captions too rare to be asked for
+(`data.captions`) are left out.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -21,7 +20,6 @@ from penchant.zoo.tunes.kinship import families
 
 Half = Literal["a", "b"]
 HALVES: tuple[Half, ...] = ("a", "b")
-FEWEST = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +40,13 @@ class Strain:
 
 def strains(records: Sequence[Record]) -> list[Strain]:
     """The strains of known captions and of held-out ones."""
-    counts = Counter(record.caption for record in records if record.split == "train")
+    learnt = set(data.captions(records))
     family = families([""] * len(records), [[record.text] for record in records])
     found = []
     for record, name in zip(records, family, strict=True):
         # Keyed by the family's first strain and not by its place, so that a strain more in a book moves no other.
         bit = hashlib.sha256(records[name].text.encode()).digest()[0]
-        if record.split == "held-out" or counts[record.caption] >= FEWEST:
+        if record.split == "held-out" or record.caption in learnt:
             evaluated = "test" if bit & 2 else "validation"
             split = evaluated if record.split == "validation" else record.split
             found.append(Strain(record=record, half=HALVES[bit & 1], split=split))

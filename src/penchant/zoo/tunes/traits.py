@@ -1,18 +1,18 @@
 """What the simulated listeners of tunes hear: eight traits, each a rule that anybody can check by counting.
 
-No model is in them. All are 0 to 1; `METRE` is read off the caption.
+No model is in them. All are 0 to 1; two are of `judges.tune_rules`.
 """
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 from statistics import median
 
 import numpy as np
 from jaxtyping import Float
 
-from penchant.feedback.tune import QUARTER, Tune, parse
+from penchant.feedback.tune import Tune, caption_of, parse
+from penchant.judges.tune_rules import rules
 
 TRAITS = ("valid bars", "tonic", "form", "steps", "range", "arrival", "leaps", "stuck")
 """In the order of `traits`; the last two are faults."""
@@ -25,7 +25,7 @@ def traits(caption: str, text: str) -> Float[np.ndarray, 8]:
 
     | trait | value |
     |---|---|
-    | valid bars | share of the inner bars that last as long as the metre says |
+    | valid bars | share of the bars that last as long as the caption's metre says (`valid` of tune-rules) |
     | tonic | 1 if the last note is the tonic |
     | form | 1 if 20 to 60 % of the bars are exact repetitions of earlier ones |
     | steps | share of the intervals that are one or two semitones |
@@ -35,10 +35,14 @@ def traits(caption: str, text: str) -> Float[np.ndarray, 8]:
     | stuck | share of the notes that are at least the third of the same pitch in a row |
 
     Args:
-        caption: names the metre, as in "slip jig in 9/8, dorian"; without one no bar is valid.
+        caption: such as "slip jig in 9/8, dorian".
         text: the tune in the words of `feedback.tune`.
+
+    Raises:
+        FeedbackError: the caption is none.
     """
     tune = parse(text)
+    counted = rules(caption_of(caption), tune)
     pitches = [note.pitch for note in tune.notes if note.pitch is not None]
     if not pitches:
         return np.zeros(len(TRAITS))
@@ -47,8 +51,8 @@ def traits(caption: str, text: str) -> Float[np.ndarray, 8]:
     lengths = [note.ticks for note in tune.notes]
     return np.array(
         [
-            _valid(tune, full_bar(caption)),
-            pitches[-1] % _OCTAVE == 0,
+            counted.valid,
+            counted.tonic,
             _FORM[0] <= _repetition(tune) <= _FORM[1],
             _share([1 <= width <= 2 for width in widths]),
             _RANGE[0] <= max(pitches) - min(pitches) <= _RANGE[1],
@@ -58,22 +62,6 @@ def traits(caption: str, text: str) -> Float[np.ndarray, 8]:
         ],
         dtype=float,
     )
-
-
-def full_bar(caption: str) -> int | None:
-    """Ticks of a bar in the caption's metre; None if it names none.
-
-    >>> full_bar("slip jig in 9/8, dorian")
-    54
-    """
-    found = re.search(r"\b(\d{1,2})/(\d{1,2})\b", caption)
-    return None if found is None or found[2] == "0" else int(found[1]) * 4 * QUARTER // int(found[2])
-
-
-def _valid(tune: Tune, full: int | None) -> float:
-    """Of the bars between the first and the last, which may be a pick-up and its rest."""
-    lengths = [end - start for start, end in pairwise((0, *tune.bar_ends))]
-    return _share([length == full for length in lengths[1:-1]])
 
 
 def _repetition(tune: Tune) -> float:
