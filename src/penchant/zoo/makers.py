@@ -143,7 +143,7 @@ def tunes(out: Path, device: str) -> None:
 
 
 def _judges_of_tunes(out: Path, device: str) -> None:
-    """Draws what listeners vote on; takes in, halved, what `penchant train-reward RECIPE --out OUT/runs/RECIPE` left."""
+    """Draws what listeners vote on; takes in what `penchant train-reward RECIPE --out OUT/runs/RECIPE` made, halved."""
     from penchant.models import load as load_model
     from penchant.zoo.clips.rewards import halve
     from penchant.zoo.tunes import pairs, rewards

@@ -31,19 +31,20 @@ _EVALUATED = 0.05
 _EDITION = 1
 
 
-def draw(model: Any, captions: Sequence[str], out: Path, *, count: int = COUNT, batch: int = 256) -> int:
+def draw(model: Any, captions: Sequence[str], out: Path, *, count: int | None = None, batch: int = 256) -> int:
     """Draws `count` pairs of tunes, an equal number a caption, and writes them as a table; returns the pairs.
 
     Args:
         model: the language model.
         captions: what to ask for.
         out: the parquet file.
-        count: pairs.
+        count: pairs; None for `COUNT`.
         batch: samples at once.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    count = COUNT if count is None else count
     asked = [captions[i % len(captions)] for i in range(count) for _ in range(2)]
     seeds = [int(generator(0, i // 2, asked[i], f"tune {i % 2}").integers(2**31)) for i in range(2 * count)]
     drawn = []
