@@ -42,7 +42,7 @@ def adherence() -> RewardRecipe:
         loss=Logistic(),
         backbone=LanguageTrunk(windows="thirds", prompt="compared"),
         units="natural",
-        train=_training(steps=1500, batch_size=64),
+        train=_training(steps=800, batch_size=64),
         cite=CITE,
     )
 
@@ -56,7 +56,7 @@ def quality() -> RewardRecipe:
         loss=Regression(),
         backbone=LanguageTrunk(windows="two_thirds"),
         units="natural",
-        train=_training(steps=1500, batch_size=64),
+        train=_training(steps=800, batch_size=64),
         cite=CITE,
     )
 

@@ -40,7 +40,7 @@ from penchant.reward_models.words import PAD, Words
 # raw = 10 cos - 5 at the start: SigLIP's scale (arXiv 2303.15343, section 3.2), its shift halved for few wrong samples.
 SCALE, SHIFT = 10.0, -5.0
 # Texts whose features are kept: kilobytes each.
-_KEPT = 2**16
+_KEPT = 2**14
 _ALONE, _AFTER = "alone/", "after the prompt/"
 
 
@@ -170,7 +170,7 @@ class _Network(Backbone):
             "ids": torch.tensor([i for row in rows for i in row]).long(),
             "lengths": torch.tensor([*map(len, rows)]),
         }
-        return {"features": self._said(self._excerpts(made, None))} if self._keeps() else made
+        return {"features": self._seen(self._excerpts(made, None))} if self._keeps() else made
 
     def preparation(self) -> str | None:
         """The trunk and how it is read, where `prepare` asks it."""
@@ -229,18 +229,15 @@ class _Network(Backbone):
         return int(self.model.completion_tokens(Candidate(text=""))[-1])
 
     def _seen(self, parts: Sequence[Excerpt]) -> Float[Tensor, "L F"]:
-        """The same, kept: it depends on the prompt before the text, which `prepare` does not know."""
+        """What the frozen trunk says of one text; by itself, so that it is the same bits in any batch and order."""
         key = tuple((part.before, part.tokens) for part in parts)
         if key not in self._kept:
-            self._kept[key] = self._said(parts)
+            with torch.no_grad():
+                seen = features(self.model.bare, rows_of(parts), end=self._end, layer=self.spec.layer)
+            self._kept[key] = seen
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return self._kept[key]
-
-    @torch.no_grad()
-    def _said(self, parts: Sequence[Excerpt]) -> Float[Tensor, "L F"]:
-        """What the frozen trunk says of one text; by itself, so that it is the same bits in any batch and order."""
-        return features(self.model.bare, rows_of(parts), end=self._end, layer=self.spec.layer)
 
     def forward(self, rows: Mapping[str, Tensor]) -> Tokens:
         seen = {start: self._features(rows, start) for start in (_ALONE, _AFTER) if self._holds(rows, start)}

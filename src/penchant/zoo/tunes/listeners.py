@@ -29,11 +29,11 @@ from penchant.feedback.rankings import verdict
 from penchant.likelihoods.randomness import generator
 from penchant.zoo.tunes.traits import TRAITS, traits
 
-WEIGHTS = (1.5, 1.0, 0.7, 1.0, 0.5, 0.5, -4.0, -2.0)
+WEIGHTS = (1.5, 0.8, 1.0, 2.0, 0.5, 0.5, -4.0, -2.0)
 """What the mean listener gives for each of `TRAITS`."""
 SPREAD = 0.5
 """Deviation of the taste, as a share of each weight's size."""
-TEMPERATURE = 0.5
+TEMPERATURE = 0.38
 _PANEL = 512
 """Listeners whose tastes are averaged where a probability over all listeners is asked for."""
 
