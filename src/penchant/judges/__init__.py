@@ -29,6 +29,7 @@ JUDGES = {
     "steadiness": "penchant.judges.motion:Steadiness",
     "sharpness": "penchant.judges.pictures:Sharpness",
     "colourfulness": "penchant.judges.pictures:Colourfulness",
+    "clap": "penchant.judges.audio_rewards:Clap",
     "minilm": "penchant.judges.minilm:MiniLM",
     "vader": "penchant.judges.vader:Vader",
     "tone": "penchant.judges.tone:Tone",
