@@ -275,6 +275,16 @@ def test_a_folder_holds_what_trains_and_no_frozen_trunk(llama: str, tmp_path: Pa
         assert np.isfinite(first).all()
 
 
+def test_a_judge_is_refused_on_another_trunk_than_it_learnt_from(llama: str, tmp_path: Path) -> None:
+    spec = recipe(pairs(tmp_path), tmp_path / "run", LanguageTrunk(generator=llama), dimensions=(QUALITY,))
+    run = train_reward(replace(spec, loss=BradleyTerry(), train=replace(spec.train, steps=1)), say=silent)
+    other = str(build("llama", tmp_path / "other", seed=1))
+    config = run.model_path / "config.json"
+    config.write_text(config.read_text().replace(llama, other))
+    with pytest.raises(ModelError, match="learnt from another model"):
+        load(str(run.model_path))
+
+
 def test_the_logistic_loss_asks_about_each_sample_by_itself() -> None:
     reward_A, reward_B = torch.tensor([[2.0], [1.0], [5.0]]), torch.tensor([[-1.0], [0.5], [5.0]])
     zero = torch.zeros(3, 1)

@@ -1,8 +1,8 @@
 """CLAP as a judge of sounds: cos(text, audio), the open counterpart of MusicRL's MuLan score.
 
 MuLan listens to 10 s, and MusicRL scores a clip of 30 s as three segments and takes the mean (arXiv 2402.04229, section
-3.3). CLAP (arXiv 2211.06687) listens to 10 s, too. Longer sounds are cut here, as CLAP's own feature extractor would take
-10 s at random.
+3.3). CLAP (arXiv 2211.06687) listens to 10 s, too. Longer sounds are cut here, for CLAP's own feature extractor takes
+10 s of them at random.
 """
 
 from __future__ import annotations

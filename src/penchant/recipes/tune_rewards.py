@@ -98,7 +98,7 @@ def judge() -> RewardRecipe:
         dimensions=(ADHERENCE, QUALITY, Dimension(name="preference", sees_prompt=False)),
         loss=BradleyTerry(),
         backbone=LanguageTrunk(layer=2, windows="two_thirds", prompt="compared"),
-        train=_training(steps=1500, batch_size=64),
+        train=_training(steps=1000, batch_size=64),
         seed=1,
         cite=CITE,
     )

@@ -19,6 +19,7 @@ Shapes: N rows, L excerpts, F features, D dimensions, W width, E width of the tw
 from __future__ import annotations
 
 import copy
+import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ from penchant.reward_models.words import PAD, Words
 SCALE, SHIFT = 10.0, -5.0
 # Texts whose features are kept: kilobytes each.
 _KEPT = 2**14
+_TRUNK = "trunk.json"
 _ALONE, _AFTER = "alone/", "after the prompt/"
 
 
@@ -78,7 +80,7 @@ class LanguageTrunk(BackboneSpec):
         """Loads the generator.
 
         Raises:
-            ModelError: it is no language model, or has no such layer.
+            ModelError: it is no language model, has no such layer, or is not the one whose features were learnt from.
             RecipeError: prompts are to be compared, and no dimension is there to do it.
         """
         if self.prompt == "compared" and not any(dimension.sees_prompt for dimension in dimensions):
@@ -93,10 +95,32 @@ class LanguageTrunk(BackboneSpec):
             raise ModelError(
                 f"has no layer {self.layer}.", file=self.generator, field="layer", remedy=f"use 0 to {blocks}, or None."
             )
+        if folder is not None and self.frozen:
+            _require_same(model, folder, self.generator)
         words = None
         if self.prompt == "compared":
             words = Words.train(prompts, self.vocabulary) if folder is None else Words.load(folder)
         return _Network(self, model, dimensions, words)
+
+
+def _fingerprint(model: Any) -> str:
+    """Names weights and tokenizer."""
+    return f"{model.fingerprint()}-{model.encoder_fingerprint()}"
+
+
+def _require_same(model: Any, folder: Path, address: str) -> None:
+    """What was learnt from one trunk's features says nothing of another's."""
+    try:
+        wanted = json.loads((folder / _TRUNK).read_text())["fingerprint"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError("does not say which trunk it read.", file=folder / _TRUNK, remedy="copy it again.") from error
+    if wanted != _fingerprint(model):
+        raise ModelError(
+            f"learnt from another model than {address} now is.",
+            file=folder,
+            field="backbone.generator",
+            remedy="train it again: penchant train-reward.",
+        )
 
 
 @lru_cache(maxsize=2)
@@ -176,8 +200,7 @@ class _Network(Backbone):
         """The trunk and how it is read, where `prepare` asks it."""
         if not self._keeps():
             return None
-        model = self.model
-        return f"{model.fingerprint()} {model.encoder_fingerprint()} {self.spec.layer} {self.spec.windows}"
+        return f"{_fingerprint(self.model)} {self.spec.layer} {self.spec.windows}"
 
     def _keeps(self) -> bool:
         return self.spec.frozen and not self._after()
@@ -283,6 +306,8 @@ class _Network(Backbone):
         return torch.cat([cosine_N[:, None], torch.ones_like(cosine_N)[:, None], rest_NW], 1)
 
     def keep(self, folder: Path) -> None:
-        """The words' tokenizer; the generator keeps its own."""
+        """The words' tokenizer, and which trunk was read; the generator keeps its own."""
         if self.words is not None:
             self.words.save(folder)
+        if self.spec.frozen:
+            (folder / _TRUNK).write_text(json.dumps({"fingerprint": _fingerprint(self.model)}) + "\n")
