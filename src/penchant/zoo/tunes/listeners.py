@@ -33,7 +33,7 @@ WEIGHTS = (1.5, 0.8, 1.0, 2.0, 0.5, 0.5, -4.0, -2.0)
 """What the mean listener gives for each of `TRAITS`."""
 SPREAD = 0.5
 """Deviation of the taste, as a share of each weight's size."""
-TEMPERATURE = 0.38
+TEMPERATURE = 0.43
 _PANEL = 512
 """Listeners whose tastes are averaged where a probability over all listeners is asked for."""
 
