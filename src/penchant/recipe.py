@@ -250,7 +250,7 @@ class Recipe:
         require(
             self.objective,
             self.likelihood,
-            ties=self.feedback.ties if isinstance(self.feedback, Preferences) else "keep",
+            ties=self.feedback.ties if isinstance(self.feedback, Preferences) else "drop",
             cached=self.reference.cache is not None,
             by_candidate=self.train.by_candidate,
         )
