@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from online_fixtures import metrics, quiet, recipe, same, weights
 
 from penchant.recipe import Recipe, Training
@@ -74,3 +77,34 @@ def _die_at(owner: Any, name: str, call: int) -> None:
 def test_the_places_are_where_a_run_passes(place, llama, prompts, tmp_path):
     run = recipe(llama, prompts, tmp_path / "run", train=Training(steps=2, batch_size=2, save_every=1))
     assert _life(run, place, 1) == signal.SIGKILL
+
+
+LAUNCHED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from online_fixtures import JUDGES, quiet, recipe
+from penchant.judges import JUDGES as ALL
+from penchant.run import align
+ALL.update(JUDGES)
+align(recipe(*map(Path, sys.argv[2:])), say=quiet)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_drawing_and_take_the_steps_of_one(llama, prompts, tmp_path):
+    script = tmp_path / "online.py"
+    script.write_text(LAUNCHED)
+    words = [str(word) for word in (script, Path(__file__).parent, llama, prompts, tmp_path / "two")]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run([*launch, *words], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    align(recipe(llama, prompts, tmp_path / "one"), say=quiet)
+    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
+    # The first round is drawn with the same weights: the same samples, whoever drew them.
+    # Each process tells the loss of its own groups, and both the gradient of all.
+    for name in ("rewards/mean", "rewards/late", "rollouts/surprise", "grad_norm"):
+        assert two[0][name] == pytest.approx(one[0][name], rel=1e-4), name
+    for before, after in zip(*(weights(tmp_path / side).values() for side in ("one", "two")), strict=True):
+        assert torch.allclose(before, after, atol=2e-3, rtol=1e-2)
