@@ -32,7 +32,7 @@ from penchant.types import CandidateBatch, Draw
 
 def collector(run: Recipe, model: Any) -> Collector:
     asked = [Prompt(text=word) for word in WORDS]
-    return Collector(run, asked, actor_of(run, model), Purse(run.feedback), Accelerator())
+    return Collector(run, asked, actor_of(run, model, Accelerator()), Purse(run.feedback), Accelerator())
 
 
 @pytest.fixture(scope="module")
