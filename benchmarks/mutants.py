@@ -406,7 +406,7 @@ MUTANTS = (
     Mutant(
         "beta of diffusers without its two", "objectives/beta.py", '"diffusers", "diffusion-kto")', '"diffusion-kto",)'
     ),
-    Mutant("half dropped", SHARED, "_scatter(-0.5 * mean_error", "_scatter(-mean_error"),
+    Mutant("half dropped", SHARED, "scatter(-0.5 * mean_error", "scatter(-mean_error"),
     Mutant(
         "sum instead of mean over dims",
         GAUSSIAN,
