@@ -195,7 +195,7 @@ def test_the_kl_of_a_step_is_that_of_two_normals(transition: Transition, kind: s
 
 
 def test_flow_grpo_s_kl_in_velocities() -> None:
-    """d/2 (sigma (1-s) / (2 s) + 1 / sigma)^2 |v - v'|^2 (Flow-GRPO, eq. 13), and what its code makes of it."""
+    """d/2 (sigma (1-s) / (2 s) + 1 / sigma)^2 |v - v'|^2, as in the paper, and what its code makes of it."""
     s, after = 0.7, 0.5
     step = Step.between(Schedule(None), f64(s), f64(after))
     x, v, w = (noise(1, 5, seed=i) for i in range(3))

@@ -1,4 +1,4 @@
-"""Stochastic steps of flow_grpo and ddpo-pytorch: means, deviations, log-probs and gradients against recorded numbers."""
+"""Stochastic steps of flow_grpo and ddpo-pytorch: log-probs, deviations and gradients against recorded numbers."""
 
 from __future__ import annotations
 

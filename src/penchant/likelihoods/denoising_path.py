@@ -1,4 +1,4 @@
-"""The likelihood of a recorded denoising path: exact Gaussian transitions (DDPO, arXiv 2305.13301; Flow-GRPO, 2505.05470).
+"""The likelihood of a recorded denoising path: its Gaussian steps (DDPO, arXiv 2305.13301; Flow-GRPO, 2505.05470).
 
     log p(x_s' | x_s, c) = mean over dims of log N(x_s'; mean(x_s, prediction), std^2)      for each step s -> s'
 
@@ -9,8 +9,8 @@ Where we differ:
 
 1. The last step, onto data, follows the ODE (`skip_last`). Flow-GRPO and DanceGRPO leave it out of training too, but
    draw noise there, which judges then see and nothing learns from.
-2. The time grid is that of our solver (`penchant.sampling.ode`): "trailing" timesteps on a diffusion model, where DDPO's
-   code has "leading" ones.
+2. The time grid is that of our solver (`penchant.sampling.ode`): "trailing" timesteps on a diffusion model, where
+   DDPO's code has "leading" ones.
 3. What is trained is drawn for a whole collection, so that all its rows go through the model together; DanceGRPO
    draws a share of steps for each sample.
 
@@ -42,8 +42,8 @@ RECORD = (STATE, NEXT, TIME, NEXT_TIME)
 class Plan:
     """Which steps of a collection are stochastic, and which of those are recorded and trained; both ascending.
 
-        >>> DenoisingPath(steps=5).plan(seed=0, collection=0)
-        Plan(noisy=(0, 1, 2, 3), trained=(0, 1, 2, 3))
+    >>> DenoisingPath(steps=5).plan(seed=0, collection=0)
+    Plan(noisy=(0, 1, 2, 3), trained=(0, 1, 2, 3))
     """
 
     noisy: tuple[int, ...]

@@ -4,18 +4,18 @@
 
 | step       | noise                     | of                                                             |
 |------------|---------------------------|----------------------------------------------------------------|
-| `FlowSDE`  | 0.7 sqrt(s / (1 - s))     | Flow-GRPO (Liu et al., arXiv 2505.05470, eq. 9)                |
+| `FlowSDE`  | 0.7 sqrt(s / (1 - s))     | Flow-GRPO (Liu et al., arXiv 2505.05470)                       |
 | `DanceSDE` | 0.25, constant            | DanceGRPO (Xue et al., arXiv 2505.07818)                       |
 | `CPS`      | s' sin(0.8 pi / 2)        | Coefficients-Preserving Sampling (arXiv 2509.05952)            |
 | `DDIM`     | posterior deviation * eta | DDIM (Song et al., arXiv 2010.02502, eq. 12), DDPO at eta = 1  |
 
-The first two are Euler-Maruyama on dx = [v - (sigma^2 / 2) score] dt + sigma dw, whose marginals are those of the flow's
-ODE, and need a flow. The last two put the data and noise of a prediction together with less of that noise and some
-fresh one, and work on any path.
+The first two are Euler-Maruyama on dx = [v - (sigma^2 / 2) score] dt + sigma dw, whose marginals are those of the
+flow's ODE, and need a flow. The last two put the data and noise of a prediction together with less of that noise and
+some fresh one, and work on any path.
 
-A log-prob is the *mean* over all dimensions of the latent, not their sum, and so is a KL: a ratio of two policies is then
-of the order of 1 + 1e-4, and clip ranges of the papers mean what they say. Coefficients are taken in float64, latents
-in at least float32.
+A log-prob is the *mean* over all dimensions of the latent, not their sum, and so is a KL: a ratio of two policies is
+then of the order of 1 + 1e-4, and clip ranges of the papers mean what they say. Coefficients are taken in float64,
+latents in at least float32.
 
 Where we differ:
 
