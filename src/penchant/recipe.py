@@ -108,6 +108,7 @@ class Rollouts:
             drawn is not what is scored.
         steps: denoising steps, where the likelihood is a bound; a denoising path says its own.
         guidance: guidance scale of the same.
+        share_start: a prompt's samples begin with the same noise and part on the way (DanceGRPO); denoising paths only.
         batch_size: samples drawn at a time.
         server: who draws in the policy's place, each round with the adapter of that moment; None draws here. Its
             kernels are not ours, so its log-probs are kept as the behavior that the objective corrects for.
@@ -124,6 +125,7 @@ class Rollouts:
     decoding: Decoding = field(default_factory=Decoding)
     steps: int = 20
     guidance: float = 1.0
+    share_start: bool = False
     batch_size: int = 64
     server: Server | None = None
 
