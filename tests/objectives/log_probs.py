@@ -59,14 +59,12 @@ TAME: dict[str, dict[str, Any]] = {
     "bnpo": {"clip_low": 0.3},
     "dr_grpo": {"length": 7.0, "beta": 0.3, "kl": "exact"},
     "dapo": {"beta": 0.3, "kl": "k2"},
-    # Its weights are detached by definition: at this ceiling all of them are held.
-    "cispo": {"ceiling": 0.01, "beta": 0.2, "kl": "k1"},
+    "cispo": {"ceiling": 1.2, "beta": 0.2, "kl": "k1"},
     "gspo": {"clip_low": 0.1, "clip_high": 0.2},
     "luspo": {"clip_low": 0.1, "clip_high": 0.2},
     "gmpo": {"clip_low": 0.3, "beta": 0.2},
     "sapo": {"beta": 0.2},
-    # As CISPO's: with k and lambda at zero they are all 1.
-    "vespo": {"k_good": 0.0, "lambda_good": 0.0, "k_bad": 0.0, "lambda_bad": 0.0},
+    "vespo": {"beta": 0.1},
     "ppo": {"beta": 0.3, "value_clip": 0.3, "lam": 0.7},
     "expert_iteration": {"threshold": 0.1},
     "diffusion_nft": {"beta": 0.6, "adaptive": False},
@@ -75,7 +73,7 @@ TAME: dict[str, dict[str, Any]] = {
 }
 # These read the behavior's log-probs where there are any, and are on-policy where there are none.
 BEHAVIOR_IF_GIVEN = {
-    *("rloo", "grpo", "bnpo", "dr_grpo", "dapo", "cispo", "gspo", "luspo", "gmpo", "sapo", "ppo"),
+    *("rloo", "grpo", "bnpo", "dr_grpo", "dapo", "cispo", "gspo", "luspo", "gmpo", "sapo", "vespo", "ppo"),
 }
 BATCH_BASELINE = {"kto", "diffusion_kto", "aot", "aot_unpaired"}
 
