@@ -554,10 +554,8 @@ MUTANTS = (
         'if self.kl == "exact" else self._sigma(step)',
         "if self.kl else self._sigma(step)",
     ),
-    Mutant(
-        "path guidance turned", PATHS, "self.guidance * (with_N - without_N)", "self.guidance * (without_N - with_N)"
-    ),
-    Mutant("path guidance from the prompt", PATHS, "return without_N + self.guidance", "return with_N + self.guidance"),
+    Mutant("path guidance turned", SHARED, "guidance * (with_N - without_N)", "guidance * (without_N - with_N)"),
+    Mutant("path guidance from the prompt", SHARED, "return without_N + guidance", "return with_N + guidance"),
     Mutant("path kl of missing candidates", PATHS, "torch.where(policy.mask_BKT, kl_BKT, 0)", "kl_BKT"),
     Mutant(
         "path scored at the next state", PATHS, "held[NEXT][b, k, t], kernel.mean", "held[STATE][b, k, t], kernel.mean"

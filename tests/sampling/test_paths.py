@@ -147,7 +147,7 @@ def test_outside_its_window_a_path_is_the_ode_s(models: Shelf) -> None:
     model, likelihood = models["stable-diffusion-3"], path_of("stable-diffusion-3", steps=6, window=2)
     rollouts = drawn(model, likelihood, plan=likelihood.plan_at(2))
     walker = Walker(model=model, likelihood=likelihood, plan=Plan(noisy=(), trained=()))
-    times, condition = walker.times(), model.encode_prompts(list(PROMPTS))
+    times, condition = walker.solver().times(), model.encode_prompts(list(PROMPTS))
     assert_close(torch.stack([r.candidate["time"] for r in rollouts]), times[2:4].expand(4, 2))
 
     def ode(x: Tensor, first: int, last: int) -> Tensor:
@@ -281,6 +281,59 @@ def test_without_noise_a_walk_is_the_ode() -> None:
         start = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
         walked = walker.walk(start, {}, {}, lambda i: torch.randn(5, 3))
         assert_close(walked.latents_N, integrate(model, start, {}, steps=7), rtol=1e-5, atol=1e-5)
+
+
+class Leaning(Gaussian):
+    """The perfect denoiser, whose prediction is moved by what it learns."""
+
+    def __init__(self, kind: Any) -> None:
+        super().__init__(kind)
+        self.lean = torch.zeros(3, requires_grad=True)
+
+    def denoise(self, noisy_N: Tensor, *rest: Any) -> Tensor:
+        return super().denoise(noisy_N, *rest) + self.lean
+
+
+@pytest.mark.parametrize(
+    ("transition", "kind", "rate"),
+    [
+        (FlowSDE(), "velocity", 0.3),
+        (DanceSDE(), "velocity", 0.3),
+        # Without the scale of a density the slopes are smaller.
+        (CPS(), "velocity", 1.0),
+        (DDIM(), "v_prediction", 0.3),
+    ],
+)
+def test_steps_weighed_by_advantages_lead_to_the_reward(transition: Transition, kind: str, rate: float) -> None:
+    """REINFORCE on recorded paths: the reward, the first coordinate, rises and nothing else moves as far."""
+    model, likelihood = Leaning(kind), DenoisingPath(transition=transition, steps=8)
+    optimiser, means = torch.optim.SGD([model.lean], lr=rate), []
+    generator = torch.Generator().manual_seed(0)
+    walker = Walker(model=model, likelihood=likelihood, plan=likelihood.plan(seed=0, collection=0))
+    for _ in range(40):
+        walked = walker.walk(
+            torch.randn(64, 3, generator=generator), {}, {}, lambda i: torch.randn(64, 3, generator=generator)
+        )
+        reward = walked.latents_N[:, 0]
+        advantage = (reward - reward.mean()) / reward.std()
+        data = CandidateBatch(
+            group_ids=("g",),
+            sample_ids=(tuple("" for _ in range(64)),),
+            prompts=("",),
+            candidates={name: value[None] for name, value in walked.record.items()},
+            condition={},
+            scores_BK=reward[None],
+            mask_BK=torch.ones(1, 64, dtype=torch.bool),
+        )
+        found = likelihood.log_prob(model, data, likelihood.draw(data, seed=0, epoch=0))
+        assert_close(found.step_BKT[0].detach(), walked.log_prob_NT, rtol=0, atol=1e-5)
+        optimiser.zero_grad()
+        (-(found.per_step()[0] * advantage[:, None]).mean()).backward()
+        optimiser.step()
+        means.append(walked.latents_N.mean(0))
+    moved = torch.stack(means[-5:]).mean(0) - torch.stack(means[:5]).mean(0)
+    assert moved[0] > 0.2
+    assert moved[0] > 2 * moved[1:].abs().max()
 
 
 # --- final latents alone --------------------------------------------------------------------------------------------

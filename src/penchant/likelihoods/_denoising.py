@@ -178,6 +178,30 @@ def answer(
     return at_least_float32(prediction)
 
 
+def guided(
+    model: Any,
+    noisy_N: Tensor,
+    time_N: Tensor,
+    condition: Mapping[str, Tensor],
+    candidates: Mapping[str, Tensor],
+    *,
+    guidance: float,
+) -> Tensor:
+    """The prediction with classifier-free guidance (1.0 for none), from one model call of N or 2 N rows."""
+    if guidance == 1.0:
+        return answer(model, noisy_N, time_N, condition, candidates)
+    without = captionless(model, condition)
+    both = answer(
+        model,
+        torch.cat([noisy_N, noisy_N]),
+        torch.cat([time_N, time_N]),
+        {name: torch.cat([value, without[name]]) for name, value in condition.items()},
+        {name: torch.cat([value, value]) for name, value in candidates.items()},
+    )
+    with_N, without_N = both.chunk(2)
+    return without_N + guidance * (with_N - without_N)
+
+
 def bound(
     rows: Rows,
     batch: CandidateBatch,

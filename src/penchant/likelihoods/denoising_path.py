@@ -136,18 +136,7 @@ class DenoisingPath(Likelihood):
         self, model: Any, noisy_N: Tensor, time_N: Tensor, condition: Mapping[str, Tensor], micro: Mapping[str, Tensor]
     ) -> Tensor:
         """The policy's prediction [N, ...] in at least float32: guided, from one model call of N or 2 N rows."""
-        if self.guidance == 1.0:
-            return _denoising.answer(model, noisy_N, time_N, condition, micro)
-        without = _denoising.captionless(model, condition)
-        both = _denoising.answer(
-            model,
-            torch.cat([noisy_N, noisy_N]),
-            torch.cat([time_N, time_N]),
-            {name: torch.cat([value, without[name]]) for name, value in condition.items()},
-            {name: torch.cat([value, value]) for name, value in micro.items()},
-        )
-        with_N, without_N = both.chunk(2)
-        return without_N + self.guidance * (with_N - without_N)
+        return _denoising.guided(model, noisy_N, time_N, condition, micro, guidance=self.guidance)
 
     def kernel(
         self,

@@ -29,12 +29,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from penchant.errors import ModelError, RecipeError
-from penchant.likelihoods import gaussian, transitions
+from penchant.likelihoods import gaussian
 from penchant.likelihoods.denoising_path import NEXT, NEXT_TIME, STATE, TIME, DenoisingPath, Plan
 from penchant.likelihoods.randomness import generator
 from penchant.models.blank import blank
 from penchant.sampling.guided import GuidedSampler
-from penchant.sampling.ode import path, start_noise
+from penchant.sampling.ode import start_noise
+from penchant.sampling.solver import Solver, rows_at
 from penchant.types import Rollout
 
 LATENTS = "latents"
@@ -64,16 +65,9 @@ class Walker:
     likelihood: DenoisingPath
     plan: Plan
 
-    def times(self) -> Tensor:
-        """Where the path stands before each step and at its end [steps + 1], in the model's convention.
-
-        Raises:
-            RecipeError, ModelError: as `ode.path`.
-        """
-        times = [place.time for place in path(self.model, self.likelihood.steps)]
-        if self.model.alphas_cumprod is None:
-            return torch.tensor(times, dtype=torch.float32)
-        return torch.tensor([*times[:-1], transitions.DATA], dtype=torch.int64)
+    def solver(self) -> Solver:
+        """What walks the steps without noise."""
+        return Solver(model=self.model, steps=self.likelihood.steps, guidance=self.likelihood.guidance)
 
     def before(self) -> range:
         """The steps that lie before all noise."""
@@ -81,10 +75,16 @@ class Walker:
 
     @torch.no_grad()
     def prefix(self, start_N: Tensor, condition: Tensors, micro: Tensors) -> Tensor:
-        """Latents [N, ...] before the first stochastic step."""
-        times, latents_N = self.times(), gaussian.at_least_float32(start_N)
+        """Latents [N, ...] before the first stochastic step.
+
+        Raises:
+            RecipeError, ModelError: as `ode.path`.
+        """
+        solver, latents_N = self.solver(), gaussian.at_least_float32(start_N)
+        times = solver.times()
         for i in self.before():
-            latents_N = self._deterministic(times, i, latents_N, condition, micro)
+            time_N, next_time_N = rows_at(times[i], latents_N), rows_at(times[i + 1], latents_N)
+            latents_N = solver.step(latents_N, time_N, next_time_N, condition, micro)
         return latents_N
 
     @torch.no_grad()
@@ -97,12 +97,13 @@ class Walker:
             micro: micro-conditioning [N, ...].
             noise: standard normal noise [N, ...] of a step.
         """
-        times, recorded = self.times(), []
+        solver, recorded = self.solver(), []
+        times = solver.times()
         for i in range(len(self.before()), self.likelihood.steps):
+            time_N, next_time_N = rows_at(times[i], latents_N), rows_at(times[i + 1], latents_N)
             if i not in self.plan.noisy:
-                latents_N = self._deterministic(times, i, latents_N, condition, micro)
+                latents_N = solver.step(latents_N, time_N, next_time_N, condition, micro)
                 continue
-            time_N, next_time_N = _rows(times[i], latents_N), _rows(times[i + 1], latents_N)
             kernel = self.likelihood.kernel(self.model, latents_N, time_N, next_time_N, condition, micro)
             next_N = kernel.mean + gaussian.across(kernel.std, kernel.mean) * noise(i).to(kernel.mean)
             if i in self.plan.trained:
@@ -114,16 +115,6 @@ class Walker:
         state, next_, time, next_time, log_prob_NT = (torch.stack(part, 1) for part in zip(*recorded, strict=True))
         record = {STATE: state, NEXT: next_, TIME: time, NEXT_TIME: next_time}
         return Walked(latents_N=latents_N, record=record, log_prob_NT=log_prob_NT)
-
-    def _deterministic(self, times: Tensor, i: int, latents_N: Tensor, condition: Tensors, micro: Tensors) -> Tensor:
-        time_N, next_time_N = _rows(times[i], latents_N), _rows(times[i + 1], latents_N)
-        prediction_N = self.likelihood.predict(self.model, latents_N, time_N, condition, micro)
-        step = transitions.Step.between(self.model, time_N, next_time_N)
-        return transitions.noiseless(step, prediction_N, latents_N, self.model.prediction)
-
-
-def _rows(time: Tensor, like: Tensor) -> Tensor:
-    return time.to(like.device).expand(len(like))
 
 
 def draw_paths(
