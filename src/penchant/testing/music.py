@@ -1,0 +1,95 @@
+"""Tiny music models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from penchant.testing.parts import VOCABULARY, byte_tokenizer, seeded
+
+RATE = 1600
+"""Samples a second of the tiny codecs."""
+
+_ENTRIES = 64
+
+
+def tiny_encodec(seed: int = 0, *, bandwidths: tuple[float, ...] = (2.4,)) -> Any:
+    """EnCodec of 16 samples a frame, 100 frames a second, 4 codebooks of 64 entries at 2.4 kbit/s."""
+    from transformers import EncodecConfig, EncodecModel
+
+    with seeded(seed):
+        return EncodecModel(
+            EncodecConfig(
+                hidden_size=16,
+                codebook_size=_ENTRIES,
+                codebook_dim=16,
+                num_filters=4,
+                upsampling_ratios=[4, 4],
+                num_lstm_layers=1,
+                sampling_rate=RATE,
+                target_bandwidths=list(bandwidths),
+            )
+        ).eval()
+
+
+def tiny_dac(seed: int = 0) -> Any:
+    """DAC of 8 samples a frame, 4 codebooks of 64 entries."""
+    from transformers import DacConfig, DacModel
+
+    with seeded(seed):
+        return DacModel(
+            DacConfig(
+                encoder_hidden_size=8,
+                downsampling_ratios=[2, 4],
+                decoder_hidden_size=32,
+                n_codebooks=4,
+                codebook_size=_ENTRIES,
+                codebook_dim=4,
+                sampling_rate=RATE,
+            )
+        ).eval()
+
+
+def tiny_musicgen(seed: int = 0, *, channels: int = 1, frames: int = 12, dropout: float = 0.1) -> Any:
+    """MusicgenForConditionalGeneration: 2 layers of width 32, 4 codebooks a channel, sounds of `frames` frames.
+
+    Dropout is that of the published models. Weights are large enough for opinions.
+    """
+    from transformers import MusicgenConfig, MusicgenDecoderConfig, MusicgenForConditionalGeneration, T5Config
+
+    codec = tiny_encodec(seed)
+    text = T5Config(vocab_size=VOCABULARY, d_model=24, d_kv=8, d_ff=48, num_layers=2, num_heads=4)
+    decoder = MusicgenDecoderConfig(
+        vocab_size=_ENTRIES,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        ffn_dim=64,
+        num_codebooks=4 * channels,
+        audio_channels=channels,
+        dropout=dropout,
+        pad_token_id=_ENTRIES,
+        bos_token_id=_ENTRIES,
+    )
+    with seeded(seed):
+        model = MusicgenForConditionalGeneration(
+            MusicgenConfig(
+                text_encoder=text.to_dict(), audio_encoder=codec.config.to_dict(), decoder=decoder.to_dict()
+            )
+        )
+        for parameter in model.decoder.parameters():
+            if parameter.dim() > 1:
+                torch.nn.init.normal_(parameter, std=0.2)
+    settings: Any = model.generation_config
+    settings.pad_token_id = settings.bos_token_id = settings.decoder_start_token_id = _ENTRIES
+    settings.eos_token_id, settings.guidance_scale, settings.max_length = None, 3.0, frames + 4
+    return model.eval()
+
+
+def save_musicgen(model: Any, folder: str | Path) -> Path:
+    """As an ordinary folder with a tokenizer that reads bytes."""
+    model.save_pretrained(str(folder))
+    byte_tokenizer(template="$A <end>", lowercase=False).save_pretrained(str(folder))
+    return Path(folder)
