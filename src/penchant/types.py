@@ -307,6 +307,33 @@ class Denoiser(ABC):
         """The condition of the empty prompt, each [1, ...]."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a likelihood wants of a language model beside log-probs.
+
+    Attributes:
+        temperature: the logits are divided by it.
+        collision: also log sum_v p_v^2 of each step.
+        distributions: also each step's whole distribution, for a divergence.
+    """
+
+    temperature: float = 1.0
+    collision: bool = False
+    distributions: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TokenScores:
+    """What a language model answers: log-probs, and what was asked for beside them.
+
+    `distributions` has one method, `kl(other)`: KL(self || other) in the shape of `logp`.
+    """
+
+    logp: Tensor
+    collision: Tensor | None = None
+    distributions: Any = None
+
+
 class LanguageModel(ABC):
     """What a language model is to the autoregressive likelihood; `models/causal_lm.py` brings transformers' to this.
 
@@ -316,9 +343,9 @@ class LanguageModel(ABC):
     follows_masks: bool
 
     @abstractmethod
-    def score_tree(self, packed: Any, *, collision: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Log-probs [N] of a `likelihoods.packing.Packed`'s targets and, if asked for, log sum_v p_v^2 [N]."""
+    def score_tree(self, packed: Any, asked: Asked) -> TokenScores:
+        """Scores [N] of a `likelihoods.packing.Packed`'s targets."""
 
     @abstractmethod
-    def score_plain(self, batch: CandidateBatch, *, collision: bool = False) -> tuple[Tensor, Tensor | None]:
+    def score_plain(self, batch: CandidateBatch, asked: Asked) -> TokenScores:
         """The same as [B, K, T], from one row a candidate and whole logits; beyond a completion's end anything."""
