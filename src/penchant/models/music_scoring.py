@@ -13,7 +13,8 @@ Shape legend: R rows (one a candidate), P tokens of the prompt, Kq codebooks, T 
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -53,6 +54,43 @@ class MusicScoring(nn.Module):
             use_cache=False,
         )
         return guided(output.logits.unflatten(0, (len(inputs), -1)), guidance)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CodeLogits:
+    """Distributions of every code, and where one is said; a column's is the product over its codebooks.
+
+    The leading dimensions are those of a batch, R or B x K.
+    """
+
+    logp: Float[Tensor, "... Kq T V"]
+    spoken: Bool[Tensor, "... Kq T"]
+
+    @classmethod
+    def of(cls, logits: Tensor, *, spoken: Tensor, temperature: float = 1.0, top_k: int | None = None) -> Self:
+        """From logits, guided already: temperature, then top-k, as transformers orders them."""
+        return cls(logp=torch.log_softmax(filtered(logits / temperature, top_k), -1), spoken=spoken)
+
+    def of_codes(self, grid: Int[Tensor, "... Kq T"]) -> Float[Tensor, "... T"]:
+        """Log-prob of each column of a grid."""
+        # Silence has no output; where it stands nothing is said.
+        found = self.logp.gather(-1, grid.clamp(max=self.logp.shape[-1] - 1)[..., None])[..., 0]
+        return self._summed(found)
+
+    def collision(self) -> Float[Tensor, "... T"]:
+        """Log-probability that two draws agree on a whole column, without gradient."""
+        return self._summed((2 * self.logp.detach()).logsumexp(-1))
+
+    def kl(self, other: CodeLogits) -> Float[Tensor, "... T"]:
+        """KL(self || other) of each column in nats: the sum over its codebooks, as these are independent."""
+        return self._summed((self.logp.exp() * (self.logp - other.logp)).sum(-1))
+
+    def unflatten(self, groups: int) -> Self:
+        """R rows as B groups of K candidates."""
+        return type(self)(logp=self.logp.unflatten(0, (groups, -1)), spoken=self.spoken.unflatten(0, (groups, -1)))
+
+    def _summed(self, value: Tensor) -> Tensor:
+        return torch.where(self.spoken, value, 0).sum(-2)
 
 
 def silent_of(decoder: Any) -> int:

@@ -19,19 +19,29 @@ def tiny_encodec(seed: int = 0, *, bandwidths: tuple[float, ...] = (2.4,)) -> An
     """EnCodec of 16 samples a frame, 100 frames a second, 4 codebooks of 64 entries at 2.4 kbit/s."""
     from transformers import EncodecConfig, EncodecModel
 
+    config = EncodecConfig(
+        hidden_size=16,
+        codebook_size=_ENTRIES,
+        codebook_dim=16,
+        num_filters=4,
+        upsampling_ratios=[4, 4],
+        num_lstm_layers=1,
+        sampling_rate=RATE,
+        target_bandwidths=list(bandwidths),
+    )
     with seeded(seed):
-        return EncodecModel(
-            EncodecConfig(
-                hidden_size=16,
-                codebook_size=_ENTRIES,
-                codebook_dim=16,
-                num_filters=4,
-                upsampling_ratios=[4, 4],
-                num_lstm_layers=1,
-                sampling_rate=RATE,
-                target_bandwidths=list(bandwidths),
-            )
-        ).eval()
+        return _filled(EncodecModel(config)).eval()
+
+
+def _filled(codec: Any) -> Any:
+    """EnCodec with entries about where it encodes: a new one's are all zero, and every sound has the same codes."""
+    for name, parameter in codec.encoder.named_parameters():
+        if "bias" in name:
+            torch.nn.init.zeros_(parameter)
+    for name, entries in codec.named_buffers():
+        if name.endswith("codebook.embed"):
+            torch.nn.init.normal_(entries, std=0.01)
+    return codec
 
 
 def tiny_dac(seed: int = 0) -> Any:
@@ -79,6 +89,7 @@ def tiny_musicgen(seed: int = 0, *, channels: int = 1, frames: int = 12, dropout
                 text_encoder=text.to_dict(), audio_encoder=codec.config.to_dict(), decoder=decoder.to_dict()
             )
         )
+        _filled(model.audio_encoder)
         for parameter in model.decoder.parameters():
             if parameter.dim() > 1:
                 torch.nn.init.normal_(parameter, std=0.2)
@@ -91,5 +102,10 @@ def tiny_musicgen(seed: int = 0, *, channels: int = 1, frames: int = 12, dropout
 def save_musicgen(model: Any, folder: str | Path) -> Path:
     """As an ordinary folder with a tokenizer that reads bytes."""
     model.save_pretrained(str(folder))
-    byte_tokenizer(template="$A <end>", lowercase=False).save_pretrained(str(folder))
+    music_tokenizer().save_pretrained(str(folder))
     return Path(folder)
+
+
+def music_tokenizer() -> Any:
+    """Bytes, and the end that T5 puts behind a text."""
+    return byte_tokenizer(template="$A <end>", lowercase=False)
