@@ -262,6 +262,10 @@ class Likelihood(ABC):
     def log_prob(self, model: Any, batch: CandidateBatch, draw: Draw, *, keep_output: bool = False) -> LogProbs:
         """Log-probs of every candidate under `model`, differentiable in its parameters."""
 
+    def value(self, model: Any, batch: CandidateBatch) -> Float[Tensor, "B K T"]:
+        """The forecast of `model`'s value network before every step, with gradient; few likelihoods have one."""
+        raise NotImplementedError(f"{type(self).__name__} has no value network.")
+
     @abstractmethod
     def divergence(self, policy: LogProbs, reference: LogProbs) -> Float[Tensor, "B K T"]:
         """How far apart the two models' kept outputs are at each step; zero where masked.

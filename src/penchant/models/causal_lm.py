@@ -127,7 +127,8 @@ class CausalLM(LanguageModel):
 
     def scoring(self) -> LanguageScoring:
         """The scoring module without the wrapper that a loop may have put around it."""
-        return getattr(self.module, "module", self.module)
+        module: Any = self.module
+        return getattr(module, "module", module)
 
     def frozen_copy(self) -> Self:
         """The model as it now stands, with weights of its own that never train."""
