@@ -91,8 +91,10 @@ class Autoregressive(Likelihood):
         completion's end anything.
 
         Raises:
-            ModelError: the model has no value network, or none that can be read on a tree.
+            ModelError: the model has no value network.
         """
+        if not model.follows_masks:
+            return model.value_plain(batch)
         length_BK = torch.where(batch.mask_BK, batch.candidates["length"], 0)
         packed = self._packed(batch, length_BK)
         value_N = model.value_tree(packed)

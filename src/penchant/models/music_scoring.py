@@ -13,6 +13,7 @@ Shape legend: R rows (one a candidate), P tokens of the prompt, Kq codebooks, T 
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -20,11 +21,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from penchant.errors import ModelError
 from penchant.models import delay
 
 
 class MusicScoring(nn.Module):
-    """Logits of all codes of a decoder (`MusicgenForCausalLM`), every column given those before.
+    """Logits of all codes of a decoder (`MusicgenForCausalLM`), every column given those before, and the forecasts of
+    the value network beside it.
 
     A module of its own so that a distributed wrapper wraps exactly what is called.
     """
@@ -32,11 +35,12 @@ class MusicScoring(nn.Module):
     def __init__(self, decoder: Any) -> None:
         super().__init__()
         self.decoder = decoder
+        self.value: MusicValue | None = None
 
     def forward(
-        self, grid_RKT: Int[Tensor, "R Kq T"], states_RPD: Tensor, heard_RP: Bool[Tensor, "R P"], guidance: float
-    ) -> Float[Tensor, "R Kq T V"]:
-        """Logits in at least float32.
+        self, grid_RKT: Int[Tensor, "R Kq T"], states_RPD: Tensor, heard_RP: Bool[Tensor, "R P"], guidance: float | None
+    ) -> Tensor:
+        """Logits [R, Kq, T, V] in at least float32; with a guidance of None the forecasts [R, T] before each column.
 
         Args:
             grid_RKT: delayed codes; the index V says nothing.
@@ -45,6 +49,10 @@ class MusicScoring(nn.Module):
             guidance: scale s of classifier-free guidance, l_u + s * (l_c - l_u); 1 is the conditional branch alone.
         """
         inputs = delay.shifted(grid_RKT, silent=silent_of(self.decoder))
+        if guidance is None:
+            if self.value is None:
+                raise ModelError("has no value network.", remedy="call add_value() on the model first.")
+            return self.value(inputs, states_RPD, heard_RP)
         if guidance != 1.0:
             inputs, states_RPD, heard_RP = with_null(inputs, states_RPD, heard_RP)
         output = self.decoder(
@@ -54,6 +62,30 @@ class MusicScoring(nn.Module):
             use_cache=False,
         )
         return guided(output.logits.unflatten(0, (len(inputs), -1)), guidance)
+
+
+class MusicValue(nn.Module):
+    """Forecasts the reward to come from the columns so far: a copy of the decoder's trunk, and one number a column.
+
+    As `language_scoring.ValueNetwork`: weights of its own, a head that is zero but for its bias.
+    """
+
+    def __init__(self, decoder: Any) -> None:
+        super().__init__()
+        self.trunk = copy.deepcopy(decoder.model)
+        self.head = nn.Linear(decoder.config.hidden_size, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, inputs_RKT: Tensor, states_RPD: Tensor, heard_RP: Tensor) -> Float[Tensor, "R T"]:
+        """The forecast before each column that the inputs predict."""
+        output = self.trunk(
+            input_ids=inputs_RKT.flatten(0, 1),
+            encoder_hidden_states=states_RPD,
+            encoder_attention_mask=attended(heard_RP),
+            use_cache=False,
+        )
+        return self.head(output.last_hidden_state).float()[..., 0]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

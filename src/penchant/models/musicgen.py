@@ -38,7 +38,7 @@ from penchant.models.codecs import codec_of
 from penchant.models.completion import Decoding
 from penchant.models.fingerprint import base_weights, fingerprint
 from penchant.models.music_decoding import DrawnCodes, MusicDecoding, draw_codes
-from penchant.models.music_scoring import CodeLogits, MusicScoring, silent_of, without_dropout
+from penchant.models.music_scoring import CodeLogits, MusicScoring, MusicValue, silent_of, without_dropout
 from penchant.models.spec import Policy
 from penchant.types import Asked, CandidateBatch, LanguageModel, Rollout, TokenScores
 
@@ -117,7 +117,9 @@ class MusicGen(LanguageModel):
         return self
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """The weights that train, all in float32: the adapter's, or every weight of the decoder."""
+        """The weights that train, all in float32: the adapter's, or every weight of the decoder, and the value
+        network's.
+        """
         return [p for p in self.module.parameters() if p.requires_grad]
 
     def add_lora(
@@ -153,6 +155,29 @@ class MusicGen(LanguageModel):
     def _save_whole(self, whole: Any, folder: str | Path) -> None:
         whole.save_pretrained(str(folder), safe_serialization=True)
         self.tokenizer.save_pretrained(str(folder))
+
+    def add_value(self) -> None:
+        """Puts a value network beside the policy, a copy of its trunk that trains with it.
+
+        Raises:
+            ModelError: the policy trains an adapter.
+        """
+        if self.has_adapters:
+            raise ModelError(
+                "a value network copies a trunk that trains in full.",
+                field="objective",
+                remedy="use rloo or grpo, which need none, or lora=0.",
+            )
+        self._scoring().value = MusicValue(self.bare).to(self.device)
+
+    @property
+    def value(self) -> MusicValue | None:
+        """The value network, if there is one."""
+        return self._scoring().value
+
+    def _scoring(self) -> MusicScoring:
+        module: Any = self.module
+        return getattr(module, "module", module)
 
     def frozen_copy(self) -> Self:
         """The model as it now stands, with a decoder of its own that never trains; the rest is shared."""
@@ -204,15 +229,11 @@ class MusicGen(LanguageModel):
     def score_plain(self, batch: CandidateBatch, asked: Asked) -> TokenScores:
         """Scores [B, K, T] of columns: the sum over the codes that are said there; zero where none is."""
         B, K = batch.shape
-        grid_RKT = batch.candidates["tokens"].flatten(0, 1)
-        length_R = batch.candidates["length"].flatten()
-        with self.precision():
-            states, heard = self._heard(batch.condition["prompt"], batch.condition["prompt_length"])
-            logits = self.module(
-                grid_RKT, states.repeat_interleave(K, 0), heard.repeat_interleave(K, 0), self.spec.guidance
-            )
+        grid_RKT, length_R = batch.candidates["tokens"].flatten(0, 1), batch.candidates["length"].flatten()
         found = CodeLogits.of(
-            logits, spoken=delay.spoken(length_R, self.waits, columns=grid_RKT.shape[-1]), temperature=asked.temperature
+            self._answer(batch, self.spec.guidance),
+            spoken=delay.spoken(length_R, self.waits, columns=grid_RKT.shape[-1]),
+            temperature=asked.temperature,
         )
         collision_RT = found.collision() if asked.collision else None
         return TokenScores(
@@ -220,6 +241,22 @@ class MusicGen(LanguageModel):
             collision=None if collision_RT is None else collision_RT.unflatten(0, (B, K)),
             distributions=found.unflatten(B) if asked.distributions else None,
         )
+
+    def value_plain(self, batch: CandidateBatch) -> Float[Tensor, "B K T"]:
+        """The value network's forecast before each column.
+
+        Raises:
+            ModelError: there is none.
+        """
+        return self._answer(batch, None).unflatten(0, batch.shape)
+
+    def _answer(self, batch: CandidateBatch, guidance: float | None) -> Tensor:
+        """What the scoring module says of the batch's rows."""
+        K = batch.shape[1]
+        with self.precision():
+            states, heard = self._heard(batch.condition["prompt"], batch.condition["prompt_length"])
+            rows = states.repeat_interleave(K, 0), heard.repeat_interleave(K, 0)
+            return self.module(batch.candidates["tokens"].flatten(0, 1), *rows, guidance)
 
     @torch.no_grad()
     def _heard(
@@ -303,8 +340,6 @@ class MusicGen(LanguageModel):
             ModelError: it has none.
             MediaError: it cannot be decoded.
         """
-        from penchant.feedback.audio_files import decode_sound
-
         if candidate.media is None or not candidate.media.mime.startswith("audio/"):
             kind = "a text" if candidate.media is None else candidate.media.mime
             raise ModelError(
@@ -312,6 +347,8 @@ class MusicGen(LanguageModel):
                 field="feedback.path",
                 remedy="use feedback on sounds, or another model.",
             )
+        from penchant.feedback.audio_files import decode_sound
+
         return decode_sound(candidate.media.bytes())[0]
 
     # --- generation ---------------------------------------------------------------------------------------------------
