@@ -215,6 +215,7 @@ def _adapted(model: _Tokens, policy: Policy) -> _Tokens:
 
 def _load_pipeline(policy: Policy, source: str, index: dict[str, Any], family: Family) -> Any:
     import diffusers
+    from diffusers.utils import is_torchsde_available
 
     dtype = getattr(torch, policy.dtype)
     trains_in_full = policy.lora == 0 and policy.adapter is None
@@ -233,6 +234,9 @@ def _load_pipeline(policy: Policy, source: str, index: dict[str, Any], family: F
     if "safety_checker" in index:
         # A filter after the decoder is no part of the likelihood, and would blank samples that a judge is to see.
         options |= {"safety_checker": None, "requires_safety_checker": False}
+    if family.modality == "sound" and not is_torchsde_available():
+        # Its solver needs a package of its own; ours does without.
+        options["scheduler"] = None
     try:
         if policy.vae_path is not None:
             options["vae"] = _load_vae(policy.vae_path, getattr(diffusers, index["vae"][1]))

@@ -35,12 +35,12 @@ def build(name: str, folder: str | Path, *, seed: int = 0) -> Path:
         tiny_language_model(name, seed).save_pretrained(str(folder))
         language_tokenizer().save_pretrained(str(folder))
         return Path(folder)
-    if name == "musicgen":
-        return music.save_musicgen(music.tiny_musicgen(seed), folder)
+    if name in music.BUILDERS:
+        return music.BUILDERS[name](seed, folder)
     if name in video.BUILDERS:
         return video.save(video.BUILDERS[name](seed), folder, size=video.SIZES[name])
     if name not in pictures.BUILDERS:
-        known = [*pictures.BUILDERS, *video.BUILDERS, "musicgen", *LANGUAGE_MODELS]
+        known = [*pictures.BUILDERS, *video.BUILDERS, *music.BUILDERS, *LANGUAGE_MODELS]
         raise ModelError(f"no tiny model is called '{name}'.", remedy=nearest(name, known))
     pipeline = pictures.BUILDERS[name](seed)
     pipeline.save_pretrained(str(folder), safe_serialization=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from penchant.testing.parts import VOCABULARY, byte_tokenizer, seeded
+from penchant.testing.parts import VOCABULARY, byte_tokenizer, seeded, tiny_t5
 
 RATE = 1600
 """Samples a second of the tiny codecs."""
@@ -109,3 +110,61 @@ def save_musicgen(model: Any, folder: str | Path) -> Path:
 def music_tokenizer() -> Any:
     """Bytes, and the end that T5 puts behind a text."""
     return byte_tokenizer(template="$A <end>", lowercase=False)
+
+
+def tiny_stable_audio(seed: int = 0) -> Any:
+    """StableAudioPipeline: latents of 4 channels, 16 in time, for 128 samples of stereo at 1600 a second; no scheduler."""
+    from diffusers import AutoencoderOobleck, StableAudioDiTModel, StableAudioPipeline, StableAudioProjectionModel
+
+    width = 16
+    with seeded(seed):
+        transformer = StableAudioDiTModel(
+            sample_size=16,
+            in_channels=4,
+            out_channels=4,
+            num_layers=2,
+            attention_head_dim=8,
+            num_attention_heads=4,
+            num_key_value_attention_heads=2,
+            cross_attention_dim=width,
+            time_proj_dim=16,
+            global_states_input_dim=2 * width,
+            cross_attention_input_dim=width,
+        )
+        vae: Any = AutoencoderOobleck(
+            encoder_hidden_size=8,
+            downsampling_ratios=[2, 4],
+            channel_multiples=[1, 2],
+            decoder_channels=8,
+            decoder_input_channels=4,
+            audio_channels=2,
+            sampling_rate=RATE,
+        )
+        projection: Any = StableAudioProjectionModel(
+            text_encoder_dim=24, conditioning_dim=width, min_value=0, max_value=512
+        )
+        scheduler: Any = None
+        return StableAudioPipeline(
+            vae=vae.eval(),
+            text_encoder=tiny_t5(width=24),
+            projection_model=projection,
+            tokenizer=byte_tokenizer(template="$A <end>", lowercase=False, longest=32),
+            transformer=transformer,
+            scheduler=scheduler,
+        )
+
+
+def save_stable_audio(pipeline: Any, folder: str | Path) -> Path:
+    """As an ordinary folder, with the scheduler of the published one."""
+    from penchant.models.stable_audio import SCHEDULER, write_scheduler
+
+    pipeline.save_pretrained(str(folder), safe_serialization=True)
+    write_scheduler(Path(folder), SCHEDULER)
+    return Path(folder)
+
+
+# Name -> what builds it from a seed and saves it in a folder.
+BUILDERS: dict[str, Callable[[int, str | Path], Path]] = {
+    "musicgen": lambda seed, folder: save_musicgen(tiny_musicgen(seed), folder),
+    "stable-audio": lambda seed, folder: save_stable_audio(tiny_stable_audio(seed), folder),
+}
