@@ -21,6 +21,7 @@ WORDS: dict[Modality, Words] = {
     "picture": Words(sample="picture", samples="pictures", prompts="captions", form="Form"),
     "text": Words(sample="text", samples="texts", prompts="prompts", form="Length and form"),
     "clip": Words(sample="clip", samples="clips", prompts="captions", form="Motion"),
+    "sound": Words(sample="recording", samples="recordings", prompts="captions", form="Loudness and length"),
 }
 
 DIMENSIONS = {"VQ": "visual quality", "MQ": "motion quality", "TA": "text alignment"}

@@ -18,7 +18,7 @@ from penchant.sampling.codecs import ClipCodec, Codec, PictureCodec, TextCodec
 if TYPE_CHECKING:
     from penchant.recipe import Evaluation
 
-Modality = Literal["picture", "text", "clip"]
+Modality = Literal["picture", "text", "clip", "sound"]
 
 
 class Sampler(Protocol):
