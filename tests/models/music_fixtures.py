@@ -12,7 +12,7 @@ from penchant.types import CandidateBatch
 PROMPTS = (Prompt(text="a lively jig"), Prompt(text="slow waltz for two fiddles and a drum"))
 
 
-def noise(seconds: float = 0.25, *, rate: int = 1600, channels: int = 1, seed: int = 0) -> Sound:
+def noise(seconds: float = 0.25, *, rate: int = 8000, channels: int = 1, seed: int = 0) -> Sound:
     """White noise at half of full scale."""
     rng = np.random.default_rng(seed)
     samples = rng.uniform(-0.5, 0.5, (channels, round(seconds * rate)))

@@ -157,7 +157,7 @@ def test_as_many_frames_are_drawn_as_are_asked_for(frames) -> None:
     model = adapter(seconds=frames / 100)
     (sound,) = model.generate(PROMPTS[:1], seeds=[0], decoding=MusicDecoding())
     assert model.frames == frames
-    assert len(sound) == frames * 16
+    assert len(sound) == frames * 80
     assert sound.seconds == pytest.approx(frames / 100)
 
 

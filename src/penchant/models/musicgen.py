@@ -340,16 +340,16 @@ class MusicGen(LanguageModel):
             ModelError: it has none.
             MediaError: it cannot be decoded.
         """
-        if candidate.media is None or not candidate.media.mime.startswith("audio/"):
+        from penchant.feedback.audio_files import is_sound, sound_of
+
+        if candidate.media is None or not is_sound(candidate.media.bytes()):
             kind = "a text" if candidate.media is None else candidate.media.mime
             raise ModelError(
                 f"candidate {candidate.id[:12]} is {kind}, and {type(self).__name__} learns from sounds.",
                 field="feedback.path",
                 remedy="use feedback on sounds, or another model.",
             )
-        from penchant.feedback.audio_files import decode_sound
-
-        return decode_sound(candidate.media.bytes())[0]
+        return sound_of(candidate)
 
     # --- generation ---------------------------------------------------------------------------------------------------
 

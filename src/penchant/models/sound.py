@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from penchant.errors import MediaError, ModelError
+from penchant.errors import ModelError
 from penchant.feedback.groups import Candidate
 from penchant.feedback.sound import Sound
 from penchant.models.latents import posterior_noise
@@ -90,16 +90,12 @@ class SoundModel(PipelineModel):
             ModelError: it is a picture or a clip.
             MediaError: it cannot be decoded.
         """
-        assert candidate.media is not None
-        if not candidate.media.mime.startswith("audio/"):
-            raise self.stranger(candidate, candidate.media.mime, "another model")
-        from penchant.feedback.audio_files import decode_sound
+        from penchant.feedback import audio_files
 
-        try:
-            return decode_sound(candidate.media.bytes())[0]
-        except MediaError as error:
-            problem = f"candidate {candidate.id[:12]}: {error.problem}"
-            raise MediaError(problem, file=error.file or candidate.media.path, remedy=error.remedy) from error
+        assert candidate.media is not None
+        if not audio_files.is_sound(candidate.media.bytes()):
+            raise self.stranger(candidate, candidate.media.mime, "another model")
+        return audio_files.sound_of(candidate)
 
     def encode_samples(
         self, samples: Sequence[Sound], *, ids: Sequence[str], flips: Sequence[bool], seed: int

@@ -10,14 +10,14 @@ import torch
 
 from penchant.testing.parts import VOCABULARY, byte_tokenizer, seeded, tiny_t5
 
-RATE = 1600
+RATE = 8000
 """Samples a second of the tiny codecs."""
 
 _ENTRIES = 64
 
 
 def tiny_encodec(seed: int = 0, *, bandwidths: tuple[float, ...] = (2.4,)) -> Any:
-    """EnCodec of 16 samples a frame, 100 frames a second, 4 codebooks of 64 entries at 2.4 kbit/s."""
+    """EnCodec of 80 samples a frame, 100 frames a second, 4 codebooks of 64 entries at 2.4 kbit/s."""
     from transformers import EncodecConfig, EncodecModel
 
     config = EncodecConfig(
@@ -25,7 +25,7 @@ def tiny_encodec(seed: int = 0, *, bandwidths: tuple[float, ...] = (2.4,)) -> An
         codebook_size=_ENTRIES,
         codebook_dim=16,
         num_filters=4,
-        upsampling_ratios=[4, 4],
+        upsampling_ratios=[8, 10],
         num_lstm_layers=1,
         sampling_rate=RATE,
         target_bandwidths=list(bandwidths),
@@ -113,7 +113,7 @@ def music_tokenizer() -> Any:
 
 
 def tiny_stable_audio(seed: int = 0) -> Any:
-    """StableAudioPipeline: latents of 4 channels, 16 in time, for 128 samples of stereo at 1600 a second; no scheduler."""
+    """StableAudioPipeline: latents of 4 channels, 16 in time, for 128 samples of stereo at 8000 a second."""
     from diffusers import AutoencoderOobleck, StableAudioDiTModel, StableAudioPipeline, StableAudioProjectionModel
 
     width = 16
