@@ -44,7 +44,7 @@ class Preferences:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reward:
+class RewardTerm:
     """One judge's part of what a rollout is rewarded with: weight * (score - low) / (high - low).
 
     Attributes:
@@ -115,7 +115,7 @@ class Rollouts:
     """
 
     prompts: str
-    rewards: tuple[Reward, ...]
+    rewards: tuple[RewardTerm, ...]
     candidates: int = 4
     prompts_a_round: int = 16
     passes: int = 1

@@ -48,7 +48,7 @@ def undelayed(grid: Int[Tensor, "... Kq T"], waits: tuple[int, ...]) -> Int[Tens
     return torch.stack([grid[..., k, wait : wait + frames] for k, wait in enumerate(waits)], -2)
 
 
-def spoken(length: Int[Tensor, "..."], waits: tuple[int, ...], *, columns: int) -> Bool[Tensor, "... Kq {columns}"]:
+def spoken(length: Int[Tensor, ...], waits: tuple[int, ...], *, columns: int) -> Bool[Tensor, "... Kq {columns}"]:
     """Where a grid of `length` columns, padded to `columns`, says a code."""
     column = torch.arange(columns, device=length.device)
     wait = torch.tensor(waits, device=length.device)[:, None]

@@ -31,7 +31,7 @@ from penchant.likelihoods import DenoisingPath
 from penchant.likelihoods.transitions import CPS, DDIM, FlowSDE
 from penchant.models.spec import Policy
 from penchant.objectives import GRPO, ClippedAdvantage, GroupRelative
-from penchant.recipe import Evaluation, Recipe, Reward, Rollouts, Training
+from penchant.recipe import Evaluation, Recipe, RewardTerm, Rollouts, Training
 
 
 def ddpo() -> Recipe:
@@ -43,7 +43,7 @@ def ddpo() -> Recipe:
         objective=GRPO(advantage=ClippedAdvantage(), clip_low=1e-4, clip_high=1e-4),
         feedback=Rollouts(
             prompts="zoo:emoji/captions",
-            rewards=(Reward(judge="zoo:emoji/labeller"),),
+            rewards=(RewardTerm(judge="zoo:emoji/labeller"),),
             candidates=16,
             prompts_a_round=8,
         ),
@@ -83,7 +83,7 @@ def sd3() -> Recipe:
         objective=_objective("batch", clip=1e-4, beta=0.01),
         feedback=Rollouts(
             prompts="pickscore-prompts.txt",
-            rewards=(Reward(judge="pickscore"),),
+            rewards=(RewardTerm(judge="pickscore"),),
             candidates=24,
             prompts_a_round=48,
             batch_size=24,
@@ -119,7 +119,7 @@ def wan() -> Recipe:
         objective=_objective("group", clip=1e-3, beta=0.004),
         feedback=Rollouts(
             prompts="video-prompts.txt",
-            rewards=(Reward(judge="runs/videoreward/model#overall"),),
+            rewards=(RewardTerm(judge="runs/videoreward/model#overall"),),
             candidates=4,
             prompts_a_round=48,
             batch_size=4,
@@ -139,6 +139,4 @@ def wan() -> Recipe:
 
 def _objective(scale: str, *, clip: float, beta: float) -> GRPO:
     relative = GroupRelative(scale="batch" if scale == "batch" else "group", correction=0)
-    return GRPO(
-        advantage=ClippedAdvantage(advantage=relative), clip_low=clip, clip_high=clip, beta=beta, kl="exact"
-    )
+    return GRPO(advantage=ClippedAdvantage(advantage=relative), clip_low=clip, clip_high=clip, beta=beta, kl="exact")

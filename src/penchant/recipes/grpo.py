@@ -26,7 +26,7 @@ from penchant.likelihoods import Autoregressive
 from penchant.models.completion import Decoding
 from penchant.models.spec import Policy
 from penchant.objectives import GRPO
-from penchant.recipe import Evaluation, Recipe, Reward, Rollouts, Training
+from penchant.recipe import Evaluation, Recipe, RewardTerm, Rollouts, Training
 from penchant.references.spec import Reference
 
 
@@ -40,7 +40,7 @@ def embedded() -> Recipe:
         objective=GRPO(),
         feedback=Rollouts(
             prompts="zoo:thinker/problems",
-            rewards=(Reward(judge="exact-match:zoo:thinker/answers"),),
+            rewards=(RewardTerm(judge="exact-match:zoo:thinker/answers"),),
             candidates=8,
             prompts_a_round=16,
             decoding=decoding,
@@ -74,7 +74,7 @@ def deepseekmath() -> Recipe:
         objective=GRPO(beta=0.04),
         feedback=Rollouts(
             prompts="math-problems.jsonl",
-            rewards=(Reward(judge="math-verify:math-problems.jsonl"),),
+            rewards=(RewardTerm(judge="math-verify:math-problems.jsonl"),),
             candidates=64,
             prompts_a_round=16,
             decoding=Decoding(max_tokens=1024),
