@@ -180,3 +180,31 @@ def select(inputs: ObjectiveInputs, index: Any) -> ObjectiveInputs:
         scores_BK=inputs.scores_BK[index],
         mask_BK=inputs.mask_BK[index],
     )
+
+
+def steps(values: Any, lengths: Any = None, density: Density = "exact") -> LogProbs:
+    """Log-probs [B, K, T], of which the first `lengths` [B, K] steps count."""
+    step_BKT = torch.as_tensor(values, dtype=torch.float64)
+    T = step_BKT.shape[-1]
+    length_BK = torch.full(step_BKT.shape[:2], T) if lengths is None else torch.tensor(lengths)
+    return LogProbs(step_BKT=step_BKT, mask_BKT=torch.arange(T) < length_BK[:, :, None], density=density)
+
+
+def at_ratio(ratio: Any, score: Any, lengths: Any = None, **more: Any) -> ObjectiveInputs:
+    """One group [1, K, T] whose policy stands at these ratios to its behavior."""
+    ratio_KT, score_K = torch.tensor(ratio, dtype=torch.float64), torch.tensor(score, dtype=torch.float64)
+    behavior = steps(torch.full_like(ratio_KT, -1.0)[None], None if lengths is None else [lengths])
+    policy = replace(behavior, step_BKT=(ratio_KT.log()[None] - 1.0).requires_grad_())
+    mask_BK = torch.ones(1, len(score_K), dtype=torch.bool)
+    return ObjectiveInputs(policy=policy, behavior=behavior, scores_BK=score_K[None], mask_BK=mask_BK, **more)
+
+
+def on_policy(**more: Any) -> ObjectiveInputs:
+    """Three groups of three completions of different lengths, without a behavior and without statistics."""
+    return replace(random_inputs(B=3, density="exact", T=4), behavior=None, statistics=None, **more)
+
+
+def centred(inputs: ObjectiveInputs) -> Tensor:
+    """Rewards minus their group's mean [B, K, 1]."""
+    score_BK = inputs.scores_BK.double()
+    return (score_BK - score_BK.mean(-1, keepdim=True))[:, :, None]
