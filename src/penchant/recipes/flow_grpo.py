@@ -1,9 +1,9 @@
 """Online RL of pictures and clips: DDPO (arXiv 2305.13301) and Flow-GRPO (arXiv 2505.05470).
 
 The embedded recipes draw 16 samples of 8 captions a round, which a scorer rewards, and are judged by another one. The
-shipped picture model predicts v on a variance-preserving path, so its stochastic step is DDIM's (`ddpo`) or coefficient-
-preserving sampling's (`flow-grpo`, arXiv 2509.05952: the fast form without guidance, a window of 3 steps); Flow-GRPO's
-own SDE stands on straight paths and is what `sd3-flow-grpo` and `wan-flow-grpo` take. Their numbers are ours.
+shipped picture model predicts v on a variance-preserving path, so its noisy step is DDIM's (`ddpo`) or that of
+coefficients-preserving sampling (`flow-grpo`, arXiv 2509.05952: the fast form without guidance, a window of 3 steps).
+Flow-GRPO's own SDE stands on straight paths: `sd3-flow-grpo` and `wan-flow-grpo` take it. Embedded numbers are ours.
 
 | value           | `sd3-flow-grpo`            | `wan-flow-grpo`          | source                                    |
 |-----------------|----------------------------|--------------------------|-------------------------------------------|

@@ -5,25 +5,25 @@
     penchant align musicrl-ru           --out runs/musicrl-ru         # preference, from R, with R as reference
     penchant listen runs/musicrl-r runs/musicrl-u runs/musicrl-ru
 
-| value           | paper                                     | embedded                                     | `musicgen-rl`         |
-|-----------------|-------------------------------------------|----------------------------------------------|-----------------------|
-| policy          | MusicLM, semantic and coarse tokens       | the shipped tune model, notes as tokens      | MusicGen small        |
-| algorithm       | REINFORCE, value baseline, exact KL       | the same                                     | the same              |
-| value network   | from the policy's checkpoint              | the same; it begins at the mean reward: ours | the same              |
-| alpha           | not stated                                | 0.05: ours                                   | 0.05: ours            |
-| temperature     | 0.99                                      | the same                                     | the same              |
-| R's reward      | MuLan + (quality - 1) / 4                 | adherence + (quality - 1) / 4                | CLAP + (quality - 1)/9 |
-| U's reward      | preference model of 300,000 votes         | preference model of simulated listeners      | -                     |
-| lengths         | 30 s, fixed                               | eight bars, fixed by the form                | 10 s, fixed: ours     |
-| batch           | not stated                                | 32 captions, one sample each: ours           | 64: ours              |
-| optimiser       | not stated                                | AdamW (.9, .95), 5e-4, clip 1: ours          | 1e-5: ours            |
-| steps, R        | 20,000, of which 10,000 are used          | 120: ours                                    | 10,000                |
-| steps, U        | 5,000, of which 2,000 are used            | 60: ours                                     | -                     |
-| steps, RU       | 1,000                                     | 30: ours                                     | -                     |
-| KL reference    | the base; for RU it is R                  | the same                                     | the base              |
+| value         | paper                                | embedded                             | `musicgen-rl`     |
+|---------------|--------------------------------------|--------------------------------------|-------------------|
+| policy        | MusicLM, semantic and coarse tokens  | the shipped tune model               | MusicGen small    |
+| algorithm     | REINFORCE, value baseline, exact KL  | the same                             | the same          |
+| value network | from the policy's checkpoint         | the same; begins at the mean reward  | the same          |
+| alpha         | not stated                           | 0.05: ours                           | 0.05: ours        |
+| temperature   | 0.99                                 | the same                             | the same          |
+| R's reward    | MuLan + (quality - 1) / 4            | adherence + (quality - 1) / 4        | CLAP + quality    |
+| U's reward    | preference model of 300,000 votes    | the same of simulated listeners      | -                 |
+| lengths       | 30 s, fixed                          | eight bars, fixed by the form        | 10 s, fixed: ours |
+| batch         | not stated                           | 32 captions, one sample each: ours   | 64: ours          |
+| optimiser     | not stated                           | AdamW (.9, .95), 5e-4, clip 1: ours  | 1e-5: ours        |
+| steps, R      | 20,000, of which 10,000 are used     | 120: ours                            | 10,000            |
+| steps, U      | 5,000, of which 2,000 are used       | 60: ours                             | -                 |
+| steps, RU     | 1,000                                | 30: ours                             | -                 |
+| KL reference  | the base; for RU it is R             | the same                             | the base          |
 
-The quality of sound is constant where one string plucks every tune: quality is craft here. `musicgen-rl` takes its rewards
-from reward servers (`docs/judges.md`), and its value network trains beside the whole decoder.
+The quality of sound is constant where one string plucks every tune: quality is craft here. `musicgen-rl` takes its
+rewards from reward servers (`docs/judges.md`), and its value network trains beside the whole decoder.
 """
 
 from __future__ import annotations
