@@ -83,8 +83,8 @@ REFERENCES = {
     "ho2020ddpm": "Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. NeurIPS 2020. arXiv:2006.11239",
     "lipman2023flow": "Lipman, Chen, Ben-Hamu, Nickel, Le. Flow Matching for Generative Modeling. ICLR 2023. "
     "arXiv:2210.02747",
-    "majumder2024tango2": "Majumder, Hung, Ghosal, Hsu, Mihalcea, Poria. Tango 2: Aligning Diffusion-based Text-to-Audio "
-    "Generations through Direct Preference Optimization. ACM Multimedia 2024. arXiv:2404.09956",
+    "majumder2024tango2": "Majumder, Hung, Ghosal, Hsu, Mihalcea, Poria. Tango 2: Aligning Diffusion-based "
+    "Text-to-Audio Generations through Direct Preference Optimization. ACM Multimedia 2024. arXiv:2404.09956",
     "evans2024stableaudio": "Evans, Parker, Carr, Zukowski, Taylor, Pons. Stable Audio Open. 2024. arXiv:2407.14358",
     "copet2023musicgen": "Copet, Kreuk, Gat, Remez, Kant, Synnaeve, Adi, Defossez. Simple and Controllable Music "
     "Generation. NeurIPS 2023. arXiv:2306.05284",

@@ -36,13 +36,14 @@ class AudioCodec(ABC):
         hop: samples a frame.
     """
 
+    module: Any
     channels: int
     codebooks: int
     rate: int
     hop: int
 
     def __init__(self, module: Any, *, channels: int) -> None:
-        self.module: nn.Module = module.eval().requires_grad_(False)
+        self.module = module.eval().requires_grad_(False)
         self.channels = channels
 
     @abstractmethod

@@ -1,8 +1,8 @@
 """`MusicGen`: what transformers' `MusicgenForConditionalGeneration` is to the rest of the house (arXiv 2306.05284).
 
-A candidate is the delayed grid of its codes (`delay.py`): "tokens" [Kq, T] with "length" T = N + max(delay). One step of
-a likelihood is one column, and its log-prob the sum over the codes said there; so a sound of N frames is scored as a
-text of T tokens is, by the same likelihood and the same objectives.
+A candidate is the delayed grid of its codes (`delay.py`): "tokens" [Kq, T] with "length" T = N + max(delay). One step
+of a likelihood is one column, and its log-prob the sum over the codes said there; so a sound of N frames is scored as
+a text of T tokens is, by the same likelihood and the same objectives.
 
 Which policy is aligned: by default the conditional branch alone, at all codes. Guidance may be made part of the policy
 (`Policy.guidance`), at twice the cost of every pass; deployment may use it either way, and top-k.

@@ -3,9 +3,9 @@
     x_t = a x0 + s eps,   a = cos(pi t / 2),   s = sin(pi t / 2),   v = a eps - s x0,   t in (0, 1]
 
 The folder's scheduler walks sigma = s / a instead, scales its sample by c_in = 1 / sqrt(sigma^2 + 1) = a and tells the
-transformer atan(sigma) * 2 / pi: with sigma = tan(pi t / 2) that is a x0 + s eps and t, and its c_skip and c_out are a^2
-and -s. So the transformer is given our own x_t and t, and answers our own v. This is derived from diffusers' scheduler
-and compared with it; the trainer itself (stable-audio-tools) was not at hand.
+transformer atan(sigma) * 2 / pi: with sigma = tan(pi t / 2) that is a x0 + s eps and t, and its c_skip and c_out are
+a^2 and -s. So the transformer is given our own x_t and t, and answers our own v. This is derived from diffusers'
+scheduler and compared with it; the trainer itself (stable-audio-tools) was not at hand.
 
 Where we differ:
 

@@ -86,9 +86,7 @@ def tiny_musicgen(seed: int = 0, *, channels: int = 1, frames: int = 12, dropout
     )
     with seeded(seed):
         model = MusicgenForConditionalGeneration(
-            MusicgenConfig(
-                text_encoder=text.to_dict(), audio_encoder=codec.config.to_dict(), decoder=decoder.to_dict()
-            )
+            MusicgenConfig(text_encoder=text.to_dict(), audio_encoder=codec.config.to_dict(), decoder=decoder.to_dict())
         )
         _filled(model.audio_encoder)
         for parameter in model.decoder.parameters():
