@@ -107,7 +107,7 @@ OTHERS = {
     "mp3": lambda s: encode_sound(s, "mp3"),
     "opus": lambda s: encode_sound(s, "ogg"),
     "aac": lambda s: written(s, "ipod", "aac", "fltp"),
-    "16 bits": lambda s: written(s),
+    "16 bits": written,
     "quieter": lambda s: encode_sound(level(s, -12)),
     "stereo": lambda s: encode_sound(Sound(samples=np.repeat(s.samples, 2, axis=0), rate=s.rate)),
 }

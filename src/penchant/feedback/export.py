@@ -233,7 +233,8 @@ def _row(group: Group, dimension: str) -> dict[str, Any]:
     if len(group.candidates) != 2 or len(media) != 2 or any(_no_picture(one) for one in media):
         raise FeedbackError(
             f"group {group.id[:12]} is not a pair of images.",
-            remedy="choose pairs, e.g. feedback.filter(...); clips with export_videoalign, sounds with export_audio_alpaca.",
+            remedy="choose pairs, e.g. feedback.filter(...); of clips with export_videoalign, of sounds with "
+            "export_audio_alpaca.",
         )
     labels = _labels(group, dimension)
     uids = [one.sha256 for one in media]

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float
@@ -158,7 +159,7 @@ def _picture(sound: Sound) -> Float[np.ndarray, "F B"]:
     edges = np.searchsorted(
         np.fft.rfftfreq(length, 1 / sound.rate), 100 * 36 ** (np.arange(_BANDS + 1) / _BANDS), side="left"
     )
-    bands = np.stack([power[:, a:b].sum(1) for a, b in zip(edges[:-1], edges[1:], strict=True)], axis=1)
+    bands = np.stack([power[:, a:b].sum(1) for a, b in pairwise(edges)], axis=1)
     return 10 * np.log10(bands / max(bands.max(), 1e-30) + 10 ** (-_DEPTH / 10))
 
 
@@ -280,7 +281,9 @@ def _rates(seen: _Seen) -> Finding | None:
         name="sample rates",
         severity="warning" if inside else "info",
         message=f"sounds have {len(seen.rates)} rates: {common}; the sides of {inside} pairs differ.",
-        remedy="the higher rate sounds brighter whoever made it: resample both sides to the lower one." if inside else "",
+        remedy="the higher rate sounds brighter whoever made it: resample both sides to the lower one."
+        if inside
+        else "",
         count=inside,
         details={"rates": {str(rate): n for rate, n in seen.rates.most_common()}, "groups": seen.mixed_rates[:5]},
     )

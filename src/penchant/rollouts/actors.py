@@ -10,6 +10,9 @@ import torch
 
 from penchant.errors import RecipeError
 from penchant.feedback.groups import Prompt
+from penchant.likelihoods.denoising_path import DenoisingPath
+from penchant.likelihoods.randomness import generator
+from penchant.models.completion import Completion
 from penchant.recipe import Recipe, Rollouts
 from penchant.types import Rollout
 
@@ -31,15 +34,17 @@ class TextActor:
     def draw(self, model: Any, prompts: Sequence[Prompt], seeds: Sequence[int], *, round: int) -> list[Rollout]:
         """See `Actor`; judges are given the text, what it was made to begin with included."""
         drawn = model.complete(prompts, seeds=seeds, decoding=self.feedback.decoding)
-        return [
-            Rollout(
-                sample=prompt.opening + completion.text,
-                candidate={"tokens": torch.tensor(completion.tokens), "length": torch.tensor(len(completion.tokens))},
-                behavior_T=torch.tensor(completion.log_probs),
-                finished=completion.finished,
-            )
-            for prompt, completion in zip(prompts, drawn, strict=True)
-        ]
+        return [text_rollout(prompt, completion) for prompt, completion in zip(prompts, drawn, strict=True)]
+
+
+def text_rollout(prompt: Prompt, completion: Completion) -> Rollout:
+    """A completion as something to learn from."""
+    return Rollout(
+        sample=prompt.opening + completion.text,
+        candidate={"tokens": torch.tensor(completion.tokens), "length": torch.tensor(len(completion.tokens))},
+        behavior_T=torch.tensor(completion.log_probs),
+        finished=completion.finished,
+    )
 
 
 @final
@@ -59,14 +64,26 @@ class SoundActor:
 class PathActor:
     """Denoising paths: the transitions that train, and the sample at their end."""
 
-    likelihood: Any
+    likelihood: DenoisingPath
+    feedback: Rollouts
     seed: int
 
     def draw(self, model: Any, prompts: Sequence[Prompt], seeds: Sequence[int], *, round: int) -> list[Rollout]:
-        """See `Actor`."""
+        """See `Actor`; which steps have noise is the same for a whole round."""
         from penchant.sampling.paths import draw_paths
 
-        return draw_paths(model, prompts, seeds, self.likelihood, round=round, seed=self.seed)
+        starts = None
+        if self.feedback.share_start:
+            starts = [int(generator(self.seed, round, p.text, "start").integers(2**31)) for p in prompts]
+        return draw_paths(
+            model,
+            [prompt.text for prompt in prompts],
+            seeds,
+            self.likelihood,
+            plan=self.likelihood.plan(seed=self.seed, collection=round),
+            start_seeds=starts,
+            batch_size=self.feedback.batch_size,
+        )
 
 
 @final
@@ -80,10 +97,17 @@ class LatentActor:
         """See `Actor`."""
         from penchant.sampling.paths import draw_latents
 
-        return draw_latents(model, prompts, seeds, steps=self.feedback.steps, guidance=self.feedback.guidance)
+        return draw_latents(
+            model,
+            [prompt.text for prompt in prompts],
+            seeds,
+            steps=self.feedback.steps,
+            guidance=self.feedback.guidance,
+            batch_size=self.feedback.batch_size,
+        )
 
 
-def actor_of(recipe: Recipe, model: Any) -> Actor:
+def actor_of(recipe: Recipe, model: Any, accelerator: Any) -> Actor:
     """The actor of a recipe's likelihood and model.
 
     Raises:
@@ -91,12 +115,16 @@ def actor_of(recipe: Recipe, model: Any) -> Actor:
     """
     feedback, likelihood = recipe.feedback, recipe.likelihood
     assert isinstance(feedback, Rollouts)
-    if likelihood.density == "path":
-        return PathActor(likelihood=likelihood, seed=recipe.seed)
+    if isinstance(likelihood, DenoisingPath):
+        return PathActor(likelihood=likelihood, feedback=feedback, seed=recipe.seed)
     if likelihood.density == "bound":
         return LatentActor(feedback=feedback)
     if getattr(model, "modality", None) == "sound":
         return SoundActor(feedback=feedback)
+    if feedback.server is not None:
+        from penchant.rollouts.serving import ServerActor
+
+        return ServerActor(feedback.server, feedback.decoding, recipe.policy, accelerator)
     if not hasattr(model, "complete"):
         raise RecipeError("draws no texts.", file=recipe.policy.path, field="likelihood", remedy="use DenoisingPath().")
     return TextActor(feedback=feedback)

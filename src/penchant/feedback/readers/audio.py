@@ -85,9 +85,7 @@ def _judgements(row: Row, vote: str, listened: dict[str, float | None]) -> tuple
     extra = {"listened": times} if times else {}
     if comment := name_or_none(row.values.get("feedback")):
         extra |= {"comment": comment}
-    pair = Judgement(
-        kind="pair", values=PREFERENCES[vote], annotator=who, source=source, extra=extra | {"vote": vote}
-    )
+    pair = Judgement(kind="pair", values=PREFERENCES[vote], annotator=who, source=source, extra=extra | {"vote": vote})
     if vote != "BOTH_BAD":
         return (pair,)
     return pair, Judgement(kind="binary", values=(0.0, 0.0), annotator=who, source=source, extra=extra)

@@ -106,9 +106,7 @@ def clip(row: Row, field: str, cell: Any, *, fps: float | None = None) -> Media:
     return _checked(row, field, _medium(row, field, cell, "clip"), partial(decode_clip, fps=fps))
 
 
-def sound(
-    row: Row, field: str, cell: Any, *, min_seconds: float = MIN_SECONDS, floor: float = SILENT
-) -> Media:
+def sound(row: Row, field: str, cell: Any, *, min_seconds: float = MIN_SECONDS, floor: float = SILENT) -> Media:
     """The sound of a cell, as `image`; see `decode_sound` for what is too short or silent."""
     decode = partial(decode_sound, min_seconds=min_seconds, floor=floor)
     return _checked(row, field, _medium(row, field, cell, "sound"), decode)
