@@ -45,6 +45,7 @@ TESTS = (
     "tests/likelihoods/test_denoising_path.py",
     "tests/sampling/test_guidance.py",
     "tests/reward_models/test_reward_losses_meaning.py",
+    "tests/models/test_delay.py",
     "tests/objectives/test_conformance.py::test_padding_changes_nothing_and_has_exactly_zero_gradient",
 )
 DPO, KTO, MAPO, DSPO = (f"objectives/{name}.py" for name in ("dpo", "kto", "mapo", "dspo"))
@@ -91,6 +92,7 @@ GRPO, GSPO, GMPO, DR_GRPO, CISPO, SAPO, VESPO, RLOO, REINFORCE, PPO, NFT, EXPERT
 )
 REWARDS, ACCURACY = (f"reward_models/{name}.py" for name in ("losses", "accuracy"))
 GUIDANCE, ODE = (f"sampling/{name}.py" for name in ("guidance", "ode"))
+DELAY, MUSIC = "models/delay.py", "models/music_scoring.py"
 SHARED, GAUSSIAN, DIFFUSION = (f"likelihoods/{name}.py" for name in ("_denoising", "gaussian", "diffusion"))
 STEPS, PATHS = (f"likelihoods/{name}.py" for name in ("transitions", "denoising_path"))
 
@@ -764,6 +766,20 @@ MUTANTS = (
         "mean_error(policy.output, reference.output, batch_dims=3)",
         "mean_error(policy.output, reference.output, batch_dims=3).sqrt()",
     ),
+    Mutant("delay of stereo as of mono", DELAY, "tuple(k // channels for k", "tuple(k for k"),
+    Mutant("delay turned round", DELAY, "tuple(k // channels for k", "tuple((codebooks - 1 - k) // channels for k"),
+    Mutant("delay undone from the start", DELAY, "grid[..., k, wait : wait + frames] for", "grid[..., k, :frames] for"),
+    Mutant("padding counts as said", DELAY, "(column >= wait) & (column < end)", "column >= wait"),
+    Mutant("silence counts as said", DELAY, "(column >= wait) & (column < end)", "column < end + wait"),
+    Mutant("a column reads itself", DELAY, "torch.full_like(grid[..., :1], silent), grid[..., :-1]", "grid"),
+    Mutant("guidance from the conditional branch", MUSIC, "return without + guidance", "return with_text + guidance"),
+    Mutant("guidance turned round", MUSIC, "(with_text - without)", "(without - with_text)"),
+    Mutant(
+        "null branch hears the text", MUSIC, "torch.cat([states, torch.zeros_like(states)])", "torch.cat([states] * 2)"
+    ),
+    Mutant("top-k before temperature", MUSIC, "filtered(logits / temperature, top_k)", "filtered(logits, top_k)"),
+    Mutant("top-k of one less", MUSIC, "logits < least", "logits <= least"),
+    Mutant("codebooks averaged", MUSIC, "torch.where(self.spoken, value, 0).sum(-2)", "value.mean(-2)"),
     Mutant("path log-prob summed", STEPS, "density_N.flatten(1).mean(-1)", "density_N.flatten(1).sum(-1)"),
     Mutant("path log-prob without its scale", STEPS, " - std.log() - 0.5", " - 0.5"),
     Mutant("path log-prob without the half", STEPS, "-0.5 * z_N.square()", "-z_N.square()"),

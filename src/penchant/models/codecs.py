@@ -36,13 +36,14 @@ class AudioCodec(ABC):
         hop: samples a frame.
     """
 
+    module: Any
     channels: int
     codebooks: int
     rate: int
     hop: int
 
     def __init__(self, module: Any, *, channels: int) -> None:
-        self.module: nn.Module = module.eval().requires_grad_(False)
+        self.module = module.eval().requires_grad_(False)
         self.channels = channels
 
     @abstractmethod
@@ -148,3 +149,20 @@ def codec_of(module: Any, *, levels: int | None = None, channels: int = 1) -> Au
     if name not in kinds:
         raise ModelError(f"a codec of type '{name}' is not known.", remedy=f"use {' or '.join(kinds)}.")
     return kinds[name](module, levels=levels, channels=channels)
+
+
+def kept_codes(rows: object, *, codebooks: int, entries: int) -> Int[Tensor, "Kq N"]:
+    """Codes that a candidate keeps as lists, [Kq][N].
+
+    Raises:
+        ModelError: they are not of such a codec.
+    """
+    codes = torch.tensor(rows)
+    fits = codes.ndim == 2 and len(codes) == codebooks and codes.shape[1] > 0 and not codes.is_floating_point()
+    if not fits or codes.min() < 0 or codes.max() >= entries:
+        raise ModelError(
+            f"codes of shape {tuple(codes.shape)} are not for {codebooks} codebooks of {entries}.",
+            field="settings.codes",
+            remedy="leave them out: the sound is encoded then.",
+        )
+    return codes

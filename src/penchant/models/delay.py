@@ -8,8 +8,7 @@ coarse ones beside it; with the delay, column t holds code t - d_k of codebook k
 
 The codes of one column are drawn independently, given all columns before, so that a product over a column's codes and
 then over columns is an exact density. P, the index behind the last entry of a codebook, stands where nothing is said;
-no head has an output for it. Codebooks of two channels alternate (left, right), and both wait for their level:
-d = k // 2.
+no head has an output for it. Codebooks of two channels alternate (left, right); both wait for their level: d = k // 2.
 
     >>> grid = delayed(torch.tensor([[1, 2, 3], [4, 5, 6]]), delays(2, channels=1), silent=9)
     >>> grid
@@ -49,7 +48,7 @@ def undelayed(grid: Int[Tensor, "... Kq T"], waits: tuple[int, ...]) -> Int[Tens
     return torch.stack([grid[..., k, wait : wait + frames] for k, wait in enumerate(waits)], -2)
 
 
-def spoken(length: Int[Tensor, ...], waits: tuple[int, ...], *, columns: int) -> Bool[Tensor, "... Kq {columns}"]:
+def spoken(length: Int[Tensor, "*rows"], waits: tuple[int, ...], *, columns: int) -> Bool[Tensor, "*rows Kq T"]:
     """Where a grid of `length` columns, padded to `columns`, says a code."""
     column = torch.arange(columns, device=length.device)
     wait = torch.tensor(waits, device=length.device)[:, None]

@@ -171,7 +171,8 @@ def _load_folder(module: Any, folder: str) -> None:
     weights = {k.removeprefix(_PEFT_PREFIX): v for k, v in load_file(Path(folder, PEFT_WEIGHTS)).items()}
     try:
         module.add_adapter(LoraConfig.from_pretrained(folder), adapter_name=ADAPTER)
-        strangers = set_peft_model_state_dict(module, weights, adapter_name=ADAPTER).unexpected_keys
+        found: Any = set_peft_model_state_dict(module, weights, adapter_name=ADAPTER)
+        strangers = list(found.unexpected_keys)
     except (RuntimeError, ValueError) as error:
         strangers = [str(error).splitlines()[0]]
     if strangers:

@@ -1,8 +1,8 @@
 """`MusicGen`: what transformers' `MusicgenForConditionalGeneration` is to the rest of the house (arXiv 2306.05284).
 
 A candidate is the delayed grid of its codes (`delay.py`): "tokens" [Kq, T] with "length" T = N + max(delay). One step
-of a likelihood is one column, and its log-prob the sum over the codes said there; so a sound of N frames is scored as a
-text of T tokens is, by the same likelihood and the same objectives.
+of a likelihood is one column, and its log-prob the sum over the codes said there; so a sound of N frames is scored as
+a text of T tokens is, by the same likelihood and the same objectives.
 
 Which policy is aligned: by default the conditional branch alone, at all codes. Guidance may be made part of the policy
 (`Policy.guidance`), at twice the cost of every pass; deployment may use it either way, and top-k.
@@ -34,7 +34,7 @@ from penchant.feedback.groups import Candidate, Prompt
 from penchant.feedback.sound import Sound
 from penchant.likelihoods.randomness import generator
 from penchant.models import delay, lora
-from penchant.models.codecs import codec_of
+from penchant.models.codecs import codec_of, kept_codes
 from penchant.models.completion import Decoding
 from penchant.models.fingerprint import base_weights, fingerprint
 from penchant.models.music_decoding import DrawnCodes, MusicDecoding, draw_codes
@@ -317,18 +317,10 @@ class MusicGen(LanguageModel):
 
     def _codes(self, candidate: Candidate, flip: bool) -> Int[Tensor, "Kq N"]:
         kept = candidate.settings.get("codes")
-        if kept is not None:
-            codes = torch.tensor(kept)
-            entries = silent_of(self.bare)
-            fits = codes.ndim == 2 and len(codes) == len(self.waits) and codes.shape[1] > 0
-            if not fits or codes.min() < 0 or codes.max() >= entries:
-                raise ModelError(
-                    f"codes of shape {tuple(codes.shape)} are not for {len(self.waits)} codebooks of {entries}.",
-                    field="settings.codes",
-                    remedy="leave them out: the sound is encoded then.",
-                )
-        else:
+        if kept is None:
             codes = self.codec.encode(self.decode(candidate))
+        else:
+            codes = kept_codes(kept, codebooks=len(self.waits), entries=silent_of(self.bare))
         if flip and self.codec.channels == 2:
             codes = codes.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
         return codes
@@ -392,11 +384,9 @@ class MusicGen(LanguageModel):
         """
         if len(prompts) != len(seeds):
             raise ModelError(f"{len(prompts)} prompts came with {len(seeds)} seeds.", field="seeds")
-        rows = [self.prompt_tokens(prompt) for prompt in prompts]
-        length_R = torch.tensor([len(row) for row in rows], device=self.device)
-        tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
-        for place, row in zip(tokens, rows, strict=True):
-            place[: len(row)] = torch.tensor(row)
+        asked = self.encode_asked(prompts)
+        length_R = torch.stack([row["prompt_length"] for row in asked]).to(self.device)
+        tokens = nn.utils.rnn.pad_sequence([row["prompt"] for row in asked], batch_first=True)
         shape = (self.frames + max(self.waits), len(self.waits))
         uniform = [
             torch.from_numpy(generator(int(seed), 0, prompt.text, "music").random(shape))
