@@ -195,14 +195,14 @@ def test_a_resumed_run_ends_with_the_bits_of_one_that_never_stopped(changes, lla
     for step in (1, 2, 3):
         cut = replace(whole, out=str(tmp_path / f"cut-{step}"))
         with monkeypatch.context() as patch:
-            patch.setattr(guards, "StopRequest", lambda step=step: _StopAfter(step))
+            patch.setattr(guards, "StopRequest", lambda step=step: StopAfter(step))
             assert align(cut, say=quiet).outcome.stopped_by == 15
         align(cut, resume=True, say=quiet)
         assert same(weights(tmp_path / f"cut-{step}"), weights(tmp_path / "whole"))
         assert metrics(tmp_path / f"cut-{step}") == metrics(tmp_path / "whole")
 
 
-class _StopAfter:
+class StopAfter:
     def __init__(self, step: int) -> None:
         self._left = itertools.count(step, -1)
 
