@@ -89,7 +89,7 @@ def _guided(sampler: Any, folder: Path, weights: Sequence[str], **guidance: Any)
     from penchant.sampling.guided import GuidedSampler
     from penchant.sampling.ode import Steering
 
-    if sampler.modality == "text":
+    if sampler.modality in ("text", "tune"):
         raise ModelError("is a language model, and no reward steers texts.", field="reward", remedy="leave it out.")
     inner = folder / "model"
     reward = NoisedReward.load(inner if (inner / "config.json").exists() else folder, sampler.model)
@@ -152,4 +152,4 @@ def _keep_clips(out: Path, rows: Sequence[tuple[str, int]], clips: Sequence[Any]
     return sheet
 
 
-_KEEPERS = {"picture": _keep_pictures, "text": _keep_texts, "clip": _keep_clips}
+_KEEPERS = {"picture": _keep_pictures, "text": _keep_texts, "clip": _keep_clips, "tune": _keep_texts}

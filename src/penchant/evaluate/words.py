@@ -21,6 +21,7 @@ WORDS: dict[Modality, Words] = {
     "picture": Words(sample="picture", samples="pictures", prompts="captions", form="Form"),
     "text": Words(sample="text", samples="texts", prompts="prompts", form="Length and form"),
     "clip": Words(sample="clip", samples="clips", prompts="captions", form="Motion"),
+    "tune": Words(sample="tune", samples="tunes", prompts="captions", form="Form of the music"),
 }
 
 DIMENSIONS = {"VQ": "visual quality", "MQ": "motion quality", "TA": "text alignment"}

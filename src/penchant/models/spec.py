@@ -33,6 +33,8 @@ class Policy:
         frames: frames of a clip; None means the model's own.
         fps: frames a second of clips; None means the model's own.
         chat: whether texts go through the tokenizer's chat template: if there is one ("auto"), always, or never.
+        notation: what completions are when they are no plain texts: "tune", music in the words of
+            `penchant.feedback.tune`. They are then judged and shown as music.
         max_prompt: longest prompt in tokens; what is over loses its beginning, and is counted. None for no limit.
         max_completion: longest completion in tokens; what is over loses its end, and is counted. None for no limit.
     """
@@ -52,6 +54,7 @@ class Policy:
     frames: int | None = None
     fps: float | None = None
     chat: Literal["auto", "template", "plain"] = "auto"
+    notation: Literal["tune"] | None = None
     max_prompt: int | None = None
     max_completion: int | None = None
 
@@ -68,6 +71,8 @@ class Policy:
             )
         if self.chat not in ("auto", "template", "plain"):
             raise ModelError(f"no chat is '{self.chat}'.", field="chat", remedy="use auto, template or plain.")
+        if self.notation not in (None, "tune"):
+            raise ModelError(f"no notation is '{self.notation}'.", field="notation", remedy="use tune, or leave it out.")
         for name in ("max_prompt", "max_completion"):
             limit = getattr(self, name)
             if limit is not None and limit < 1:

@@ -144,4 +144,9 @@ def _clip(sample: Clip, seed: int, model: str) -> Candidate:
     return Candidate(media=Media.of(encode_clip(sample)), model=model, seed=seed)
 
 
-_MADE: dict[Modality, Callable[[Any, int, str], Candidate]] = {"picture": _picture, "text": _text, "clip": _clip}
+_MADE: dict[Modality, Callable[[Any, int, str], Candidate]] = {
+    "picture": _picture,
+    "text": _text,
+    "clip": _clip,
+    "tune": _text,
+}

@@ -18,7 +18,7 @@ from penchant.sampling.codecs import ClipCodec, Codec, PictureCodec, TextCodec
 if TYPE_CHECKING:
     from penchant.recipe import Evaluation
 
-Modality = Literal["picture", "text", "clip"]
+Modality = Literal["picture", "text", "clip", "tune"]
 
 
 class Sampler(Protocol):
@@ -94,12 +94,10 @@ class ClipSampler(PipelineSampler):
     codec: ClassVar[Codec] = ClipCodec()
 
 
-@final
 @dataclass(frozen=True, kw_only=True)
-class TextSampler:
-    """Completions of a `CausalLM`."""
+class CompletionSampler:
+    """Completions of a `CausalLM`; a subclass says what they are."""
 
-    modality: ClassVar[Modality] = "text"
     codec: ClassVar[Codec] = TextCodec()
 
     model: Any
@@ -120,9 +118,26 @@ class TextSampler:
         return self.model.complete(prompts, seeds=seeds, decoding=self.decoding)
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class TextSampler(CompletionSampler):
+    """Texts."""
+
+    modality: ClassVar[Modality] = "text"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TuneSampler(CompletionSampler):
+    """Tunes, in the notation of `penchant.feedback.tune`."""
+
+    modality: ClassVar[Modality] = "tune"
+
+
 def sampler_of(model: Any, spec: Evaluation) -> Sampler:
     """The sampler of a loaded model with an evaluation's settings, by what the model makes."""
     if isinstance(model, TextGenerator):
-        return TextSampler(model=model, decoding=spec.decoding or Decoding(), batch_size=spec.batch_size)
+        written = TuneSampler if getattr(model, "modality", None) == "tune" else TextSampler
+        return written(model=model, decoding=spec.decoding or Decoding(), batch_size=spec.batch_size)
     kind = ClipSampler if getattr(model, "modality", None) == "clip" else PictureSampler
     return kind(model=model, steps=spec.steps, guidance=spec.guidance, batch_size=spec.batch_size)
