@@ -72,7 +72,9 @@ class Policy:
         if self.chat not in ("auto", "template", "plain"):
             raise ModelError(f"no chat is '{self.chat}'.", field="chat", remedy="use auto, template or plain.")
         if self.notation not in (None, "tune"):
-            raise ModelError(f"no notation is '{self.notation}'.", field="notation", remedy="use tune, or leave it out.")
+            raise ModelError(
+                f"no notation is '{self.notation}'.", field="notation", remedy="use tune, or leave it out."
+            )
         for name in ("max_prompt", "max_completion"):
             limit = getattr(self, name)
             if limit is not None and limit < 1:
