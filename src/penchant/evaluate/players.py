@@ -1,6 +1,6 @@
 """Music to listen to, side by side, in a page where no script may run: the browser's own players, and pictures.
 
-All players of a page are at one loudness, for listeners take the louder for the better. A page that opens anywhere must
+All players of a row are at one loudness, for listeners take the louder for the better. A page that opens anywhere must
 stay small, so long pieces are cut, with a fade, and what is not played is drawn paler.
 """
 
@@ -10,17 +10,17 @@ import base64
 import io
 import wave as pcm
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 import numpy as np
 
-from penchant.errors import PenchantError
+from penchant.errors import FeedbackError, MediaError, PenchantError
 from penchant.evaluate.figures import count, duration, number
 from penchant.evaluate.markup import Markup, el
 from penchant.evaluate.rolls import Stave, piano_roll, spectrogram, wave
 from penchant.feedback.sound import Sound
-from penchant.feedback.tune import Tune, parse
+from penchant.feedback.tune import Caption, Tune, caption_of, parse
 from penchant.sampling.samplers import Modality
 
 LONGEST = 20.0
@@ -36,9 +36,9 @@ _FADE = 0.5  # seconds in which a piece that is cut dies away
 class Player:
     """A piece of music, the model it came from, and the judge's score of it, if any.
 
-    `sound` is what is played, None for a tune without a note; `heard` the share of the piece that it is. `tune` is what
-    is drawn, None to draw the sound itself. `facts` are words about its length, `finished` says whether it ended by
-    itself.
+    `sound` is what is played, None where there is nothing to hear, of which `silent` says why; `heard` is the share of
+    the piece that it is. `tune` is what is drawn, None to draw the sound itself. `facts` are words about its length,
+    `finished` says whether it ended by itself.
     """
 
     sound: Sound | None
@@ -48,6 +48,7 @@ class Player:
     heard: float = 1.0
     facts: tuple[str, ...] = ()
     finished: bool = True
+    silent: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,7 +73,11 @@ class PlayerRow:
 
     @classmethod
     def of(cls, prompt: str, seed: int, players: Sequence[Player]) -> PlayerRow:
-        """The judge prefers the highest score, if one is the highest."""
+        """The players at one loudness; the judge prefers the highest score, if one is the highest.
+
+        Raises:
+            PenchantError: there is no player.
+        """
         scores = [player.score for player in players]
         known = [score for score in scores if score is not None]
         best = max(known) if len(known) == len(players) and known else None
@@ -82,7 +87,7 @@ class PlayerRow:
             modality=kind,
             prompt=prompt,
             seed=seed,
-            players=tuple(players),
+            players=_equal(players),
             preferred=preferred if len(players) > 1 else None,
         )
 
@@ -104,34 +109,51 @@ class PlayerRow:
 
 
 def tune_player(
-    text: str, *, label: str, score: float | None = None, finished: bool = True, seconds: float | None = None
+    text: str,
+    prompt: str,
+    *,
+    label: str,
+    score: float | None = None,
+    finished: bool = True,
+    seconds: float | None = None,
 ) -> Player:
-    """A tune, rendered on a plucked string and brought to the loudness of all players.
+    """A tune on a plucked string.
 
     Args:
         text: the tune in the notation of `penchant.feedback.tune`.
+        prompt: its caption, which says by its metre how fast; another prompt is played in 4/4.
         label: the model's name.
         score: the judge's.
         finished: whether it ended by itself.
         seconds: play so much of it; None for `LONGEST`.
     """
-    from penchant.feedback.tune_sound import render
+    from penchant.feedback.tune_sound import play
 
     tune = parse(text)
-    facts = (f"{count(len(tune.notes))} notes", f"{count(tune.bars)} bars")
+    shown = Player(
+        sound=None,
+        label=label,
+        score=score,
+        tune=tune,
+        facts=(f"{count(len(tune.notes))} notes", f"{count(tune.bars)} bars"),
+        finished=finished,
+        silent="No note to play.",
+    )
     if not tune.notes:
-        return Player(sound=None, label=label, score=score, tune=tune, facts=facts, finished=finished)
-    whole = render(tune)
+        return shown
+    try:
+        whole = play(tune, _caption(prompt))
+    except MediaError as error:  # whatever a policy writes is shown, with what is wrong about it
+        return replace(shown, silent=f"Cannot be played: {error.problem}")
     heard = shortened(whole, seconds)
-    share = min(1.0, heard.seconds / whole.seconds)
-    return Player(sound=_equal(heard), label=label, score=score, tune=tune, heard=share, facts=facts, finished=finished)
+    return replace(shown, sound=heard, heard=min(1.0, heard.seconds / whole.seconds))
 
 
 def sound_player(sound: Sound, *, label: str, score: float | None = None, seconds: float | None = None) -> Player:
-    """A sound, brought to the loudness of all players; the arguments are those of `tune_player`."""
+    """A sound; the arguments are those of `tune_player`."""
     heard = shortened(sound, seconds)
     return Player(
-        sound=_equal(heard),
+        sound=heard,
         label=label,
         score=score,
         heard=min(1.0, heard.seconds / sound.seconds),
@@ -182,10 +204,30 @@ def _plain(sound: Sound) -> bytes:
     return buffer.getvalue()
 
 
-def _equal(sound: Sound) -> Sound:
-    from penchant.feedback.loudness import equalised
+def _equal(players: Sequence[Player]) -> tuple[Player, ...]:
+    """The players at one loudness; what is silent, or too short to have a loudness, is said to be."""
+    from penchant.feedback.loudness import equalised, loudness
 
-    return equalised(sound)
+    made, loud = list(players), []
+    for index, player in enumerate(players):
+        if player.sound is None:
+            continue
+        try:
+            loudness(player.sound)
+            loud.append(index)
+        except MediaError as error:
+            made[index] = replace(player, sound=None, silent=f"Cannot be heard: {error.problem}")
+    sounds = [sound for index in loud if (sound := players[index].sound) is not None]
+    for index, sound in zip(loud, equalised(sounds) if sounds else [], strict=True):
+        made[index] = replace(made[index], sound=sound)
+    return tuple(made)
+
+
+def _caption(prompt: str) -> Caption:
+    try:
+        return caption_of(prompt)
+    except FeedbackError:
+        return Caption(dance="tune", beats=4, unit=4, mode="major")
 
 
 def _picture(player: Player, stave: Stave | None, seconds: float) -> Markup | None:
@@ -204,7 +246,7 @@ def _cell(player: Player, picture: Markup | None, prompt: str, preferred: bool) 
     facts += [] if player.score is None else [number(player.score)]
     label = el("p", name, el("span", " · ".join(facts), class_="score"), class_="label")
     words = f"{player.label}: {prompt}"
-    audio: Markup = el("p", "No note to play.", class_="quiet")
+    audio: Markup = el("p", player.silent, class_="quiet")
     if player.sound is not None:
         audio = el("audio", src=audio_uri(player.sound), controls=True, preload="metadata", aria_label=words)
     return el("div", label, picture, audio, class_="player preferred" if preferred else "player")

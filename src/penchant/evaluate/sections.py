@@ -110,7 +110,7 @@ def exhibits(data: ReportData) -> Markup | None:
     sample = data.words.sample
     words = f"Same prompt and same seed in each frame; the underlined name is the {sample} that the judge prefers."
     if data.words.sample in ("tune", "sound"):
-        words += " All players are at equal loudness; pictures of a frame have one scale of time."
+        words += " The players of a frame are at equal loudness; pictures of a frame have one scale of time."
     if data.words.sample == "clip":
         words += " The clips of a frame play in step: pause them, or choose a picture by pointer or arrow keys."
     note = el("p", words, f" {data.exhibits_note}" if data.exhibits_note else None, class_="note above")
