@@ -38,7 +38,8 @@ from penchant.evaluate.prompts import read_prompts
 from penchant.evaluate.sheet import Sheet
 from penchant.evaluate.words import WORDS
 from penchant.feedback.groups import Prompt
-from penchant.recipe import Recipe, to_toml
+from penchant.recipe import Recipe
+from penchant.recipe_file import to_toml
 
 Say = Callable[[str], None]
 
@@ -54,8 +55,8 @@ class Judging:
     cache: Path
 
     @classmethod
-    def of(cls, recipe: Recipe, selection: Any, cache: Path) -> Judging:
-        """Chooses prompts and loads judges.
+    def of(cls, recipe: Recipe, asked: Sequence[Prompt], cache: Path) -> Judging:
+        """Chooses among the prompts `asked` in training and those held out, and loads judges.
 
         Raises:
             RecipeError: no judge is named, or the prompts' file is not readable.
@@ -64,7 +65,7 @@ class Judging:
 
         spec = recipe.evaluation
         assert spec is not None
-        trained = {group.group.prompt: group.group.asked() for group in selection}
+        trained = {prompt.text: prompt for prompt in asked}
         given = {prompt.text: prompt for prompt in read_prompts(spec.prompts)}
         judges: dict[str, tuple[Any, Role]] = {}
         for address in spec.judges:
@@ -196,7 +197,7 @@ class Judging:
                 for pair in exhibited(self.recipe.name, p, b, self.first, sheets=len(base))
             ),
             exhibits_note=f"Marked: the {sample} that {prefers} prefers. The first prompts, not the best ones.",
-            reading=_reading(*reading),
+            reading=None if reading is None else _reading(*reading),
             rerun=(f"penchant align {folder / 'recipe.toml'}",),
             citations=tuple(bibliography(self.recipe)),
         )

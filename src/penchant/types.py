@@ -262,6 +262,10 @@ class Likelihood(ABC):
     def log_prob(self, model: Any, batch: CandidateBatch, draw: Draw, *, keep_output: bool = False) -> LogProbs:
         """Log-probs of every candidate under `model`, differentiable in its parameters."""
 
+    def value(self, model: Any, batch: CandidateBatch) -> Float[Tensor, "B K T"]:
+        """The forecast of `model`'s value network before every step, with gradient; few likelihoods have one."""
+        raise NotImplementedError(f"{type(self).__name__} has no value network.")
+
     @abstractmethod
     def divergence(self, policy: LogProbs, reference: LogProbs) -> Float[Tensor, "B K T"]:
         """How far apart the two models' kept outputs are at each step; zero where masked.
@@ -307,6 +311,33 @@ class Denoiser(ABC):
         """The condition of the empty prompt, each [1, ...]."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a likelihood wants of a language model beside log-probs.
+
+    Attributes:
+        temperature: the logits are divided by it.
+        collision: also log sum_v p_v^2 of each step.
+        distributions: also each step's whole distribution, for a divergence.
+    """
+
+    temperature: float = 1.0
+    collision: bool = False
+    distributions: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TokenScores:
+    """What a language model answers: log-probs, and what was asked for beside them.
+
+    `distributions` has one method, `kl(other)`: KL(self || other) in the shape of `logp`.
+    """
+
+    logp: Tensor
+    collision: Tensor | None = None
+    distributions: Any = None
+
+
 class LanguageModel(ABC):
     """What a language model is to the autoregressive likelihood; `models/causal_lm.py` brings transformers' to this.
 
@@ -316,9 +347,9 @@ class LanguageModel(ABC):
     follows_masks: bool
 
     @abstractmethod
-    def score_tree(self, packed: Any, *, collision: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Log-probs [N] of a `likelihoods.packing.Packed`'s targets and, if asked for, log sum_v p_v^2 [N]."""
+    def score_tree(self, packed: Any, asked: Asked) -> TokenScores:
+        """Scores [N] of a `likelihoods.packing.Packed`'s targets."""
 
     @abstractmethod
-    def score_plain(self, batch: CandidateBatch, *, collision: bool = False) -> tuple[Tensor, Tensor | None]:
+    def score_plain(self, batch: CandidateBatch, asked: Asked) -> TokenScores:
         """The same as [B, K, T], from one row a candidate and whole logits; beyond a completion's end anything."""

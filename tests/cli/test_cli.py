@@ -19,7 +19,7 @@ from penchant.compatible import reasons
 from penchant.errors import RecipeError
 from penchant.likelihoods import LIKELIHOODS
 from penchant.objectives import OBJECTIVES
-from penchant.recipe import from_toml, to_toml
+from penchant.recipe_file import from_toml, to_toml
 from penchant.recipes import CONSTRUCTIONS, ITERATIONS, RECIPES, REWARDS, SYNTHESES, find, find_any
 
 OPTIONS = Path(__file__).parent / "options.txt"

@@ -9,7 +9,8 @@ import pytest
 
 from penchant.cli import main
 from penchant.errors import RecipeError
-from penchant.recipe import Recipe, from_toml, to_toml
+from penchant.recipe import Recipe
+from penchant.recipe_file import from_toml, to_toml
 from penchant.recipes import RECIPES, find
 
 WRONG = [

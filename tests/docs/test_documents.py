@@ -21,7 +21,8 @@ from penchant.feedback import read, replace_groups
 from penchant.judges import JUDGES
 from penchant.likelihoods import LIKELIHOODS
 from penchant.objectives import OBJECTIVES
-from penchant.recipe import Recipe, to_toml
+from penchant.recipe import Recipe
+from penchant.recipe_file import to_toml
 from penchant.recipes import RECIPES, REWARDS, SYNTHESES, find, find_synthesis
 from penchant.synthesis import Synthesis
 
@@ -142,7 +143,7 @@ def test_a_synthesize_command_is_understood(verb, words, desk, monkeypatch, caps
 
 @pytest.mark.parametrize(
     ("verb", "words", "place", "field"),
-    [(*c, "penchant.rollouts.iterate", "rounds") for c in COMMANDS if c[0] == "iterate" and "/" not in c[1][0]]
+    [(*c, "penchant.iterations.iterate", "rounds") for c in COMMANDS if c[0] == "iterate" and "/" not in c[1][0]]
     + [(*c, "penchant.thoughts.construct", "each") for c in COMMANDS if c[0] == "think"]
     + [
         (*c, "penchant.reward_training.run.train_reward", "seed")

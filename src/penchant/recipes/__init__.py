@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from penchant.errors import RecipeError, nearest
+from penchant.iterations.spec import Iterations
 from penchant.recipe import Recipe
 from penchant.recipes import (
     diffusion_dpo,
@@ -22,7 +23,6 @@ from penchant.recipes import (
     wan,
 )
 from penchant.reward_training.spec import RewardRecipe
-from penchant.rollouts.spec import Iterations
 from penchant.synthesis.spec import Synthesis
 from penchant.thoughts import Construction
 from penchant.zoo.thinker.thoughts import thinker_thoughts

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from penchant.errors import RecipeError
-from penchant.recipe import to_toml
+from penchant.recipe_file import to_toml
 from penchant.reward_training.assessment import Agreement, agreements, score_pairs, table, write
 from penchant.reward_training.data import TRAIN, VALIDATION, AnnotatedPair, Library, annotated, splits
 from penchant.reward_training.spec import RewardRecipe

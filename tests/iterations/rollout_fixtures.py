@@ -9,13 +9,13 @@ from typing import final
 
 import numpy as np
 
+from penchant.iterations import Draws, Iterations, SimulatedPanel
 from penchant.judges.base import Judge
 from penchant.likelihoods import Autoregressive
 from penchant.models import Policy
 from penchant.models.completion import Decoding
 from penchant.objectives import IREPO
 from penchant.recipe import Evaluation, Training
-from penchant.rollouts import Draws, Iterations, SimulatedPanel
 
 WORDS = ["rain", "a long train", "tea", "the sea at night", "bread", "snow", "wool", "a red door", "ink", "two birds"]
 

@@ -11,9 +11,10 @@ from penchant.errors import RecipeError
 from penchant.feedback.clip import Clip
 from penchant.feedback.groups import Candidate, Group, Media, Prompt
 from penchant.feedback.video_files import encode_clip
+from penchant.iterations.spec import Draws, Iterations
 from penchant.likelihoods.randomness import generator
 from penchant.models.spec import Policy
-from penchant.rollouts.spec import Draws, Iterations
+from penchant.rollouts.prompts import all_prompts
 from penchant.sampling.samplers import Modality
 
 if TYPE_CHECKING:
@@ -41,40 +42,6 @@ def round_prompts(spec: Iterations, number: int) -> list[Prompt]:
         )
     order = generator(spec.seed, 0, "prompts", "rounds").permutation(len(prompts))
     return [prompts[i] for i in order[number * size : (number + 1) * size]]
-
-
-def all_prompts(address: str) -> list[Prompt]:
-    """Distinct prompts of a text file, a `.jsonl` file of prompts, or preference data, in their order.
-
-    Raises:
-        RecipeError: nothing is there, or an answer is begun already, which a group cannot keep.
-    """
-    from penchant.assets import resolve
-    from penchant.evaluate.prompts import read_prompts
-    from penchant.feedback import read
-
-    path = Path(resolve(address))
-    found = read_prompts(address) if path.suffix == ".txt" or _asks_only(path) else [g.asked() for g in read(path)]
-    prompts = list({prompt.text: prompt for prompt in found}.values())
-    if not prompts:
-        raise RecipeError("holds no prompt.", file=path, field="prompts", remedy="one prompt a line.")
-    if any(prompt.opening for prompt in prompts):
-        raise RecipeError("begins answers, which a group cannot keep.", file=path, field="opening", remedy="ask only.")
-    return prompts
-
-
-def _asks_only(path: Path) -> bool:
-    """Whether a .jsonl file has prompts and no candidates."""
-    import json
-
-    if path.suffix != ".jsonl":
-        return False
-    try:
-        with path.open(encoding="utf-8") as file:
-            first = json.loads(next((line for line in file if line.strip()), "{}"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(first, dict) and not set(first) - {"prompt", "messages", "opening", "id"}
 
 
 def draw(

@@ -15,11 +15,11 @@ import tyro
 
 from penchant.compatible import require
 from penchant.errors import RecipeError
+from penchant.iterations.panels import JudgePanel, LanguageModelPanel, People, SimulatedPanel
 from penchant.models.completion import Decoding
 from penchant.models.spec import Policy
 from penchant.recipe import Evaluation, Preferences, Recipe, Training
 from penchant.references.spec import Reference
-from penchant.rollouts.panels import JudgePanel, LanguageModelPanel, People, SimulatedPanel
 from penchant.types import Likelihood, Objective
 
 

@@ -18,9 +18,9 @@ from typing import Any
 
 from penchant.errors import FeedbackError
 from penchant.feedback.groups import Group
+from penchant.iterations.drawing import draw, round_prompts
+from penchant.iterations.spec import Iterations
 from penchant.models.spec import Policy
-from penchant.rollouts.drawing import draw, round_prompts
-from penchant.rollouts.spec import Iterations
 
 Say = Callable[[str], None]
 RECORD = "round.json"

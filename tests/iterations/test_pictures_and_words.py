@@ -12,12 +12,12 @@ from test_iterations import losses
 from penchant.cli import main
 from penchant.errors import RecipeError
 from penchant.feedback import open_store
+from penchant.iterations import Draws, Iterations, JudgePanel, iterate
 from penchant.likelihoods import Diffusion
 from penchant.models import Policy
 from penchant.objectives import DPO
-from penchant.recipe import from_toml
+from penchant.recipe_file import from_toml
 from penchant.recipes import ITERATIONS, find_iterations
-from penchant.rollouts import Draws, Iterations, JudgePanel, iterate
 from penchant.testing import build
 
 

@@ -12,8 +12,8 @@ from rollout_fixtures import quiet, spec
 
 from penchant.errors import RecipeError
 from penchant.feedback import Candidate, Group, Judgement, export_groups, open_store, scores, win_matrix
-from penchant.rollouts import JudgePanel, People, SimulatedPanel, iterate
-from penchant.rollouts.panels import scores_of
+from penchant.iterations import JudgePanel, People, SimulatedPanel, iterate
+from penchant.iterations.panels import scores_of
 
 
 def groups(count: int, K: int = 4) -> list[Group]:

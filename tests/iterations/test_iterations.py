@@ -20,12 +20,13 @@ from safetensors.torch import load_file
 
 from penchant.errors import FeedbackError, RecipeError
 from penchant.feedback import open_store, read, scores
+from penchant.iterations import Iterations, iterate
+from penchant.iterations.rounds import label
 from penchant.models import Policy
 from penchant.objectives import DPO, RankDPO, SimPO
-from penchant.recipe import Preferences, from_toml, to_toml
+from penchant.recipe import Preferences
+from penchant.recipe_file import from_toml, to_toml
 from penchant.references import Reference
-from penchant.rollouts import Iterations, iterate
-from penchant.rollouts.rounds import label
 
 STAGES = ("samples", "votes", "groups")
 
@@ -191,7 +192,7 @@ def test_a_killed_process_goes_on_with_the_same_bits(llama, prompts, whole, tmp_
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path; from penchant.judges import JUDGES; from rollout_fixtures import spec\n"
-        "from penchant.rollouts import iterate\n"
+        "from penchant.iterations import iterate\n"
         "JUDGES['late'] = 'rollout_fixtures:Late'\n"
         "iterate(spec(*map(Path, sys.argv[2:])), resume=True)"
     )
@@ -253,7 +254,7 @@ def test_prompts_may_come_from_feedback(llama, prompts, whole, tmp_path):
 
 
 def test_votes_that_decide_nothing_stop_with_a_sentence(llama, prompts, tmp_path):
-    from penchant.rollouts import LanguageModelPanel
+    from penchant.iterations import LanguageModelPanel
 
     # A model of random weights follows no instruction: every vote of it is void.
     void = spec(llama, prompts, tmp_path / "void", annotators=(LanguageModelPanel(address=str(llama)),))

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from penchant.errors import RecipeError
+from penchant.iterations.rounds import Round, after, finished, take
+from penchant.iterations.spec import Iterations
 from penchant.models.spec import Policy
-from penchant.recipe import from_toml, to_toml
-from penchant.rollouts.rounds import Round, after, finished, take
-from penchant.rollouts.spec import Iterations
+from penchant.recipe_file import from_toml, to_toml
 
 Say = Callable[[str], None]
 FILE = "iterations.toml"

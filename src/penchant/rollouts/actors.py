@@ -1,0 +1,102 @@
+"""Who draws: one actor for each kind of likelihood. It hands over exactly what that likelihood will score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, final
+
+import torch
+
+from penchant.errors import RecipeError
+from penchant.feedback.groups import Prompt
+from penchant.recipe import Recipe, Rollouts
+from penchant.types import Rollout
+
+
+class Actor(Protocol):
+    """Draws samples of a policy."""
+
+    def draw(self, model: Any, prompts: Sequence[Prompt], seeds: Sequence[int], *, round: int) -> list[Rollout]:
+        """One rollout a (prompt, seed), in their order; a row depends on its prompt, seed and round alone."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TextActor:
+    """Completions of a language model: the tokens that were drawn, and their log-probs at the sampling temperature."""
+
+    feedback: Rollouts
+
+    def draw(self, model: Any, prompts: Sequence[Prompt], seeds: Sequence[int], *, round: int) -> list[Rollout]:
+        """See `Actor`; judges are given the text, what it was made to begin with included."""
+        drawn = model.complete(prompts, seeds=seeds, decoding=self.feedback.decoding)
+        return [
+            Rollout(
+                sample=prompt.opening + completion.text,
+                candidate={"tokens": torch.tensor(completion.tokens), "length": torch.tensor(len(completion.tokens))},
+                behavior_T=torch.tensor(completion.log_probs),
+                finished=completion.finished,
+            )
+            for prompt, completion in zip(prompts, drawn, strict=True)
+        ]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SoundActor:
+    """Codes of a music model, of a fixed length."""
+
+    feedback: Rollouts
+
+    def draw(self, model: Any, prompts: Sequence[Prompt], seeds: Sequence[int], *, round: int) -> list[Rollout]:
+        """See `Actor`."""
+        return model.rollouts(prompts, seeds=seeds, decoding=self.feedback.decoding)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PathActor:
+    """Denoising paths: the transitions that train, and the sample at their end."""
+
+    likelihood: Any
+    seed: int
+
+    def draw(self, model: Any, prompts: Sequence[Prompt], seeds: Sequence[int], *, round: int) -> list[Rollout]:
+        """See `Actor`."""
+        from penchant.sampling.paths import draw_paths
+
+        return draw_paths(model, prompts, seeds, self.likelihood, round=round, seed=self.seed)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LatentActor:
+    """Samples of a denoising model along its ODE, for likelihoods that are bounds: they have no behavior log-probs."""
+
+    feedback: Rollouts
+
+    def draw(self, model: Any, prompts: Sequence[Prompt], seeds: Sequence[int], *, round: int) -> list[Rollout]:
+        """See `Actor`."""
+        from penchant.sampling.paths import draw_latents
+
+        return draw_latents(model, prompts, seeds, steps=self.feedback.steps, guidance=self.feedback.guidance)
+
+
+def actor_of(recipe: Recipe, model: Any) -> Actor:
+    """The actor of a recipe's likelihood and model.
+
+    Raises:
+        RecipeError: the model cannot be drawn from as the likelihood wants.
+    """
+    feedback, likelihood = recipe.feedback, recipe.likelihood
+    assert isinstance(feedback, Rollouts)
+    if likelihood.density == "path":
+        return PathActor(likelihood=likelihood, seed=recipe.seed)
+    if likelihood.density == "bound":
+        return LatentActor(feedback=feedback)
+    if getattr(model, "modality", None) == "sound":
+        return SoundActor(feedback=feedback)
+    if not hasattr(model, "complete"):
+        raise RecipeError("draws no texts.", file=recipe.policy.path, field="likelihood", remedy="use DenoisingPath().")
+    return TextActor(feedback=feedback)
