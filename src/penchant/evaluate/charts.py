@@ -119,12 +119,6 @@ def _line_frame(points: Sequence[tuple[float, float]], level: float | None, *, s
     return Frame(x=(first, last if last > first else first + 1), y=(low - pad, high + pad))
 
 
-def place_text(text: str, x: float, y: float) -> Markup:
-    """A name beside a point: above it, and inside the paper."""
-    anchor = "end" if x > 0.75 * WIDTH else "start"
-    return el("text", text, x=_n(x + (-8 if anchor == "end" else 8)), y=_n(max(12.0, y - 6)), text_anchor=anchor)
-
-
 def axes(frame: Frame, *, whole: bool = True) -> Markup:
     """Grid, axis and numbers; with `whole` only whole numbers stand on the horizontal axis."""
     marks = []
@@ -132,7 +126,7 @@ def axes(frame: Frame, *, whole: bool = True) -> Markup:
         left, height = frame.place(frame.x[0], y)
         marks.append(el("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=_n(height), y2=_n(height), class_="grid"))
         marks.append(el("text", _tick(y), x=_n(left - 7), y=_n(height + 4), text_anchor="end"))
-    for x in ticks(*frame.x, wanted=5):
+    for x in ticks(*frame.x, wanted=5 if whole else 7):
         if whole and x != round(x):
             continue
         across, _ = frame.place(x, frame.y[0])

@@ -60,7 +60,11 @@ def tune_length(form: TuneForm) -> Alarm | None:
         return None
     largest = max(found.values(), key=abs)
     numbers = " and ".join(f"{number(moved[n].after)} {n} against {number(moved[n].before)}" for n in found)
-    towards = f" {percent(form.unfinished.after)} of them reach the limit of tokens." if largest > 0 else ""
+    towards = (
+        f" {percent(form.unfinished.after)} of them reach the limit of tokens."
+        if largest > 0 and form.unfinished.after
+        else ""
+    )
     return Alarm(
         name="length drift",
         severity="severe" if abs(largest) > 5 * TUNE_DRIFT else "warning",

@@ -47,11 +47,13 @@ def _header(data: ReportData) -> Markup:
 
 
 def _sections(data: ReportData) -> list[Markup]:
+    listening = (data.words.shown, sections.exhibits(data))
     parts = [
+        *([listening] if data.tournaments else []),
         ("Evidence", sections.evidence(data)),
-        ("One against another", standings.standings(data)),
         ("Alarms", sections.alarms(data)),
-        (data.words.shown, sections.exhibits(data)),
+        *([] if data.tournaments else [listening]),
+        ("One against another", standings.standings(data)),
         ("What rewards cost", standings.costs(data)),
         ("Training", sections.curves(data)),
         (data.words.form, form_sections.form(data)),

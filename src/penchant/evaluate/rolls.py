@@ -17,7 +17,7 @@ from penchant.feedback.tune import Tune
 WIDTH = 1000
 """Units across a picture."""
 
-_SEMITONE, _PAD, _LEAST = 5, 6, 14  # units a semitone and at the edges; semitones shown at least
+_SEMITONE, _PAD, _LEAST = 7, 6, 14  # units a semitone and at the edges; semitones shown at least
 _COLUMNS, _ROWS = 320, 48  # of a spectrogram
 _DEEP = 60.0  # dB below the loudest that a spectrogram shows
 _TINT = (38, 140, 145)  # seen on light and on dark paper

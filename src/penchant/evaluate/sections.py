@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from penchant.evaluate.alarm import Alarm
 from penchant.evaluate.charts import Line, interval_glyph, line_chart
 from penchant.evaluate.contents import PolicyResult, ReportData, Timing
 from penchant.evaluate.diversity import Diversity
 from penchant.evaluate.drift import Drift, SequenceKL
-from penchant.evaluate.evidence import Evidence
+from penchant.evaluate.evidence import Evidence, words_of
 from penchant.evaluate.figures import count, duration, number, percent, percent_range, size
 from penchant.evaluate.markup import Markup, el, join
 from penchant.evaluate.tables import table
@@ -23,7 +24,10 @@ CHARTS: tuple[tuple[str, str, float | None], ...] = (
     ("drift/chosen", "Winner drift (log-prob of the preferred, policy minus base)", 0.0),
     ("logps/chosen", "Log-prob of the preferred samples", None),
     ("rewards/mean", "Mean reward of the samples that were drawn", None),
-    ("kl", "KL from the reference, nats", 0.0),
+    ("kl", "KL from the reference, as training logged it", 0.0),
+    ("rollouts/steps", "Tokens or transitions of a sample", None),
+    ("rollouts/surprise", "Mean surprise of a token, nats: the policy\u2019s entropy", None),
+    ("rollouts/unfinished", "Share of samples without an end", 0.0),
 )
 """(metric, title, marked level) of the charts; a metric that no run logged has no chart."""
 
@@ -81,7 +85,10 @@ def evidence(data: ReportData) -> Markup:
 
 def alarms(data: ReportData) -> Markup:
     """Alarms by policy, or the sentence that there are none."""
-    found = [(policy.name, alarm) for policy in data.policies for alarm in policy.alarms]
+    found: dict[Alarm, list[str]] = {}
+    for policy in data.policies:
+        for alarm in policy.alarms:  # what is the same for several is said once
+            found.setdefault(alarm, []).append(policy.name)
     if not found:
         return el("p", "No alarm was raised.", class_="quiet")
     several = len(data.policies) > 1
@@ -92,13 +99,13 @@ def alarms(data: ReportData) -> Markup:
                 "p",
                 el("b", alarm.name[:1].upper() + alarm.name[1:]),
                 el("span", alarm.severity, class_="tag"),
-                name if several else None,
+                ", ".join(names) if several else None,
             ),
             el("p", alarm.sentence),
             el("p", alarm.remedy, class_="remedy"),
             class_=f"alarm {alarm.severity}",
         )
-        for name, alarm in found
+        for alarm, names in found.items()
     ]
     return el("ul", *items, class_="alarms")
 
@@ -284,7 +291,7 @@ def _method(rows: Sequence[Evidence], prompts: str) -> str:
         text += f" A verifier knows the answers and may have made the feedback too: only the {prompts} are held out."
     if any(row.controlled for row in rows):
         text += (
-            " Judges favour longer texts: at equal length is what a logistic regression on the difference in length "
+            f" Judges favour longer {words_of(rows).samples}: at equal length is what a logistic regression on the difference in length "
             "leaves of the win rate (Dubois et al., arXiv:2404.04475)."
         )
     return text if ties == 0 else f"{text} Ties: at most {percent(ties)} of the comparisons of a row."

@@ -10,7 +10,7 @@ import numpy as np
 from penchant.evaluate.diversity import Diversity, feature_diversity
 from penchant.evaluate.drift import Drift, feature_drift
 from penchant.evaluate.medium import Medium, Shown
-from penchant.evaluate.players import PlayerRow, sound_player
+from penchant.evaluate.players import Player, PlayerRow, sound_player
 from penchant.evaluate.sheet import Sheet
 from penchant.evaluate.sound_form import SoundForm, sound_form, spectral_distance
 from penchant.feedback.groups import Prompt
@@ -63,5 +63,8 @@ class Sounds(Medium):
 
     def exhibit(self, prompt: Prompt, before: Shown, after: Shown) -> PlayerRow:
         """Two sounds: players, waves and spectrograms."""
-        players = [sound_player(one.sample, label=one.label, score=one.score) for one in (before, after)]
-        return PlayerRow.of(prompt.text, 0, players)
+        return PlayerRow.of(prompt.text, 0, [self.player(prompt, shown) for shown in (before, after)])
+
+    def player(self, prompt: Prompt, shown: Shown, *, seconds: float | None = None) -> Player:
+        """One sound, of which `seconds` are played."""
+        return sound_player(shown.sample, label=shown.label, score=shown.score, seconds=seconds)

@@ -9,7 +9,7 @@ from penchant.evaluate.figures import count, number, percent, percent_range
 from penchant.evaluate.markup import Markup, el, join
 from penchant.evaluate.reward_curves import MEAN, against, reward_names
 from penchant.evaluate.tables import table
-from penchant.evaluate.tournament import Bout, Tournament
+from penchant.evaluate.tournament import Bout, Standing, Tournament
 from penchant.evaluate.winrate import LEVEL, RESAMPLES
 from penchant.evaluate.xy_charts import Dot, Track, xy_chart
 
@@ -18,7 +18,7 @@ def standings(data: ReportData) -> Markup | None:
     """A matrix of win, tie and loss for each judge, and mean scores with the number of wins; None without any."""
     if not data.tournaments:
         return None
-    parts = [part for found in data.tournaments for part in (_totals(found), _matrix(found))]
+    parts = [_totals(data.tournaments), *[_matrix(found) for found in data.tournaments]]
     note = (
         "Each cell is the row against the column: win \u00b7 tie \u00b7 loss in per cent of all comparisons, then "
         f"win / (win + loss) with its {100 * LEVEL:.0f}\u202f% interval ({count(RESAMPLES)} resamples of prompts, each "
@@ -39,25 +39,34 @@ def costs(data: ReportData) -> Markup | None:
     if not charts:
         return None
     note = (
-        "Horizontal: KL from the run\u2019s reference in nats, as training logged it, and from the base on the "
-        "evaluation\u2019s samples in the charts of judges. A training curve is a moving mean over a twentieth of the "
-        "run; its dot is the end."
+        "Horizontal: in the charts of rewards KL from the run\u2019s reference as training logged it, in those of "
+        f"judges KL from the base in nats a {data.words.sample}, measured on the samples judged here. A training curve "
+        "is a moving mean over a twentieth of the run; its dot is the end."
     )
     return join([_legend(data), el("div", *charts, class_="charts"), el("p", note, class_="note")])
 
 
-def _totals(found: Tournament) -> Markup:
+def _totals(tournaments: Sequence[Tournament]) -> Markup:
+    """Policies down, judges across."""
+    first = tournaments[0]
     rows = [
-        [
-            one.name,
-            number(one.mean),
-            f"{number(one.low)} to {number(one.high)}",
-            f"{count(one.wins)} of {count(one.comparisons)}",
-        ]
-        for one in found.standings
+        [one.name, *[_score(found.standings[place]) for found in tournaments]]
+        for place, one in enumerate(first.standings)
     ]
-    caption = f"Mean score by {found.judge}, and comparisons won against all others."
-    return table(caption, ["", "Mean score", f"{100 * LEVEL:.0f}\u202f% interval", "Wins"], rows, "narrow")
+    caption = f"Mean score by each judge, its {100 * LEVEL:.0f}\u202f% interval over prompts, and comparisons won."
+    return table(caption, ["", *[found.judge for found in tournaments]], rows, "bouts")
+
+
+def _score(one: Standing) -> Markup:
+    between = f"{number(one.low)} to {number(one.high)}"
+    won = f"{count(one.wins)} of {count(one.comparisons)}"
+    return join(
+        [
+            el("span", number(one.mean), class_="rate"),
+            el("span", between, class_="under"),
+            el("span", won, class_="under"),
+        ]
+    )
 
 
 def _matrix(found: Tournament) -> Markup:

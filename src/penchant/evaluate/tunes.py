@@ -12,7 +12,7 @@ from jaxtyping import Float
 from penchant.evaluate.diversity import Diversity, feature_diversity
 from penchant.evaluate.drift import Drift, feature_drift
 from penchant.evaluate.medium import Medium, Shown
-from penchant.evaluate.players import PlayerRow, tune_player
+from penchant.evaluate.players import Player, PlayerRow, tune_player
 from penchant.evaluate.sheet import Sheet
 from penchant.evaluate.tune_form import (
     TuneForm,
@@ -32,7 +32,7 @@ from penchant.models.spec import Policy
 class Tunes(Medium):
     """Drift and diversity in intervals, pitch classes and durations, and in the features of a judge that has any."""
 
-    exhibits = 8
+    exhibits = 6
 
     def judged(self, sheet: Sheet) -> Sequence[Completion]:
         """The completions, whatever the tunes were made to begin with included: judges read whether one has an end."""
@@ -82,16 +82,18 @@ class Tunes(Medium):
 
     def exhibit(self, prompt: Prompt, before: Shown, after: Shown) -> PlayerRow:
         """Two tunes: players and piano rolls."""
-        players = [
-            tune_player(
-                prompt.opening + shown.sample.text,
-                label=shown.label,
-                score=shown.score,
-                finished=shown.sample.finished,
-            )
-            for shown in (before, after)
-        ]
-        return PlayerRow.of(prompt.text, 0, players)
+        return PlayerRow.of(prompt.text, 0, [self.player(prompt, shown) for shown in (before, after)])
+
+    def player(self, prompt: Prompt, shown: Shown, *, seconds: float | None = None) -> Player:
+        """One tune, of which `seconds` are played; see `penchant.evaluate.players.tune_player`."""
+        return tune_player(
+            prompt.opening + shown.sample.text,
+            prompt.text,
+            label=shown.label,
+            score=shown.score,
+            finished=shown.sample.finished,
+            seconds=seconds,
+        )
 
     def _tunes(self, sheet: Sheet) -> list[Tune]:
         return [parse(sample.text) for sample in self.judged(sheet)]

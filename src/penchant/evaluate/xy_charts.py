@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from penchant.evaluate.charts import HEIGHT, WIDTH, Frame, axes, place_text
+from penchant.evaluate.charts import HEIGHT, WIDTH, Frame, axes
 from penchant.evaluate.markup import Markup, el
 
 MOST = 240
@@ -47,10 +47,26 @@ def xy_chart(tracks: Sequence[Track], dots: Sequence[Dot] = (), *, label: str) -
         path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in placed)
         marks.append(el("path", d=path, class_=f"line s{track.style % 4}"))
         marks.append(_circle(*placed[-1], style=track.style))
+    marks += _named(dots, frame)
+    return el("svg", *marks, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=label, class_="chart")
+
+
+def _named(dots: Sequence[Dot], frame: Frame) -> list[Markup]:
+    """Dots with their names beside them: above, or below where another name stands already."""
+    marks: list[Markup] = []
+    taken: list[tuple[float, float]] = []
     for dot in dots:
         x, y = frame.place(dot.x, dot.y)
-        marks += [_circle(x, y, style=dot.style), place_text(dot.name, x, y)]
-    return el("svg", *marks, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=label, class_="chart")
+        left = x > 0.75 * WIDTH
+        places = [max(12.0, y - 6), y + 15, y + 28, y - 20]
+        free = [place for place in places if not any(abs(x - a) < 60 and abs(place - b) < 12 for a, b in taken)]
+        at = free[0] if free else places[0]
+        taken.append((x, at))
+        name = el(
+            "text", dot.name, x=f"{x + (-8 if left else 8):.1f}", y=f"{at:.1f}", text_anchor="end" if left else "start"
+        )
+        marks += [_circle(x, y, style=dot.style), name]
+    return marks
 
 
 def _frame(points: Sequence[tuple[float, float]]) -> Frame:
