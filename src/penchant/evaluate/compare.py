@@ -15,13 +15,14 @@ from penchant.evaluate.medium import Medium, Shown
 from penchant.evaluate.medium_form import Form
 from penchant.evaluate.pictures import Pictures
 from penchant.evaluate.sheet import Sheet
+from penchant.evaluate.sounds import Sounds
 from penchant.evaluate.texts import Texts
 from penchant.evaluate.tunes import Tunes
 from penchant.likelihoods.randomness import generator
 from penchant.models.spec import Policy
 from penchant.sampling.samplers import Modality
 
-MEDIA: dict[Modality, Medium] = {"picture": Pictures(), "text": Texts(), "clip": Clips(), "tune": Tunes()}
+MEDIA: dict[Modality, Medium] = {"picture": Pictures(), "text": Texts(), "clip": Clips(), "tune": Tunes(), "sound": Sounds()}
 
 # Far from the seeds that made any feedback.
 FIRST_SEED = 1_000_000

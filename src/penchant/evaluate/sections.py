@@ -116,7 +116,7 @@ def exhibits(data: ReportData) -> Markup | None:
         return None
     sample = data.words.sample
     words = f"Same prompt and same seed in each frame; the underlined name is the {sample} that the judge prefers."
-    if data.words.sample in ("tune", "sound"):
+    if data.exhibits[0].modality in ("tune", "sound"):
         words += " The players of a frame are at equal loudness; pictures of a frame have one scale of time."
     if data.words.sample == "clip":
         words += " The clips of a frame play in step: pause them, or choose a picture by pointer or arrow keys."
@@ -291,8 +291,8 @@ def _method(rows: Sequence[Evidence], prompts: str) -> str:
         text += f" A verifier knows the answers and may have made the feedback too: only the {prompts} are held out."
     if any(row.controlled for row in rows):
         text += (
-            f" Judges favour longer {words_of(rows).samples}: at equal length is what a logistic regression on the difference in length "
-            "leaves of the win rate (Dubois et al., arXiv:2404.04475)."
+            f" Judges favour longer {words_of(rows).samples}: at equal length is what a logistic regression on the "
+            "difference in length leaves of the win rate (Dubois et al., arXiv:2404.04475)."
         )
     return text if ties == 0 else f"{text} Ties: at most {percent(ties)} of the comparisons of a row."
 

@@ -24,6 +24,13 @@ WORDS: dict[Modality, Words] = {
     "text": Words(sample="text", samples="texts", prompts="prompts", form="Length and form"),
     "clip": Words(sample="clip", samples="clips", prompts="captions", form="Motion"),
     "tune": Words(sample="tune", samples="tunes", prompts="captions", form="Form of the music", shown="To listen to"),
+    "sound": Words(
+        sample="recording",
+        samples="recordings",
+        prompts="captions",
+        form="Loudness and length",
+        shown="To listen to",
+    ),
 }
 
 DIMENSIONS = {"VQ": "visual quality", "MQ": "motion quality", "TA": "text alignment"}

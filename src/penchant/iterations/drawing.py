@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penchant.errors import RecipeError
+from penchant.feedback.audio_encoding import encode_sound
 from penchant.feedback.clip import Clip
 from penchant.feedback.groups import Candidate, Group, Media, Prompt
+from penchant.feedback.sound import Sound
 from penchant.feedback.video_files import encode_clip
 from penchant.iterations.spec import Draws, Iterations
 from penchant.likelihoods.randomness import generator
@@ -111,9 +113,14 @@ def _clip(sample: Clip, seed: int, model: str) -> Candidate:
     return Candidate(media=Media.of(encode_clip(sample)), model=model, seed=seed)
 
 
+def _sound(sample: Sound, seed: int, model: str) -> Candidate:
+    return Candidate(media=Media.of(encode_sound(sample)), model=model, seed=seed)
+
+
 _MADE: dict[Modality, Callable[[Any, int, str], Candidate]] = {
     "picture": _picture,
     "text": _text,
     "clip": _clip,
     "tune": _text,
+    "sound": _sound,
 }

@@ -18,7 +18,7 @@ from penchant.sampling.codecs import ClipCodec, Codec, PictureCodec, TextCodec
 if TYPE_CHECKING:
     from penchant.recipe import Evaluation
 
-Modality = Literal["picture", "text", "clip", "tune"]
+Modality = Literal["picture", "text", "clip", "tune", "sound"]
 
 
 class Sampler(Protocol):
