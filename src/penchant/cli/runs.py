@@ -176,7 +176,7 @@ def pretrain(words: Sequence[str]) -> int:
         interrupted rebuild goes on.
 
         Args:
-            name: `emoji`, `thinker`, `openers` or `clips`.
+            name: `emoji`, `thinker`, `openers`, `clips` or `tunes`.
             out: folder to build in.
             device: cpu or cuda.
             threads: CPU threads.

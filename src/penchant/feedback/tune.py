@@ -12,6 +12,13 @@ it:
     (3, 2, 48)
     >>> tune.text()
     'N0_12 N4_12 | N7_24 |'
+
+What kind of tune is asked for is a caption of a fixed form, which says what a full bar holds and which notes are of the
+scale:
+
+    >>> caption = caption_of("slip jig in 9/8, dorian")
+    >>> caption.bar, sorted(caption.scale)
+    (54, [0, 2, 3, 5, 7, 9, 10])
 """
 
 from __future__ import annotations
@@ -19,10 +26,23 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from penchant.errors import FeedbackError
+
 QUARTER = 12
 """Ticks of a quarter note."""
 
-_WORD = re.compile(r"N(-?\d{1,2})_(\d{1,3})|R_(\d{1,3})|(\|)")
+SCALES = {
+    "major": frozenset({0, 2, 4, 5, 7, 9, 11}),
+    # Natural minor, with the raised sixth and seventh that melodies in minor take on their way up.
+    "minor": frozenset({0, 2, 3, 5, 7, 8, 9, 10, 11}),
+    "dorian": frozenset({0, 2, 3, 5, 7, 9, 10}),
+    "mixolydian": frozenset({0, 2, 4, 5, 7, 9, 10}),
+}
+"""Mode -> semitones above the tonic that belong to it."""
+
+_CAPTION = re.compile(r"(\S(?:.*\S)?) in (\d{1,2})/(1|2|4|8|16), (\w+)")
+# One spelling a note: no leading zeros.
+_WORD = re.compile(r"N(0|-?[1-9]\d?)_([1-9]\d{0,2})|R_([1-9]\d{0,2})|(\|)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +108,58 @@ class Tune:
         return " ".join([*words, *["|"] * len(ends)])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Caption:
+    """What kind of tune.
+
+    Attributes:
+        dance: such as "slip jig"; "tune" if it is none in particular.
+        beats: of a bar.
+        unit: the note that is a beat: 8 for eighths.
+        mode: one of `SCALES`.
+    """
+
+    dance: str
+    beats: int
+    unit: int
+    mode: str
+
+    @property
+    def metre(self) -> str:
+        """Such as "9/8"."""
+        return f"{self.beats}/{self.unit}"
+
+    @property
+    def bar(self) -> int:
+        """Ticks of a full bar."""
+        return 4 * QUARTER * self.beats // self.unit
+
+    @property
+    def scale(self) -> frozenset[int]:
+        """Semitones above the tonic that belong to the mode."""
+        return SCALES[self.mode]
+
+    def text(self) -> str:
+        """What a prompt says, "{dance} in {metre}, {mode}"."""
+        return f"{self.dance} in {self.metre}, {self.mode}"
+
+
+def caption_of(text: str) -> Caption:
+    """Reads a caption.
+
+    Raises:
+        FeedbackError: it has another form, or names a mode that is not known.
+    """
+    found = _CAPTION.fullmatch(text.strip())
+    if found is None or found[2] == "0" or found[4] not in SCALES:
+        raise FeedbackError(
+            f"'{text}' is no caption of a tune.",
+            field="prompt",
+            remedy=f"write 'jig in 6/8, minor'; modes are {', '.join(SCALES)}.",
+        )
+    return Caption(dance=found[1], beats=int(found[2]), unit=int(found[3]), mode=found[4])
+
+
 def parse(text: str) -> Tune:
     """Reads a tune; words that are none of the notation are kept apart in `unread`."""
     events: list[Event] = []
@@ -96,7 +168,7 @@ def parse(text: str) -> Tune:
     tick = 0
     for word in text.split():
         found = _WORD.fullmatch(word)
-        if found is None or "0" in (found[2], found[3]):
+        if found is None:
             unread.append(word)
         elif found[4]:
             ends.append(tick)

@@ -32,6 +32,7 @@ JUDGES = {
     "minilm": "penchant.judges.minilm:MiniLM",
     "vader": "penchant.judges.vader:Vader",
     "tone": "penchant.judges.tone:Tone",
+    "tune-rules": "penchant.judges.tune_rules:TuneRules",
     "language-model": "penchant.judges.language_model:language_model",
     "exact-match": "penchant.judges.verifiers:ExactMatch",
     "math-verify": "penchant.judges.verifiers:MathVerify",

@@ -20,7 +20,7 @@ def build(name: str, out: Path, *, device: str = "cpu", threads: int | None = No
     """
     import torch
 
-    makers = {"emoji": emoji, "thinker": thinker, "openers": openers, "clips": clips}
+    makers = {"emoji": emoji, "thinker": thinker, "openers": openers, "clips": clips, "tunes": tunes}
     if name not in makers:
         raise RecipeError(f"there is no '{name}' to build.", field="name", remedy=nearest(name, list(makers)))
     if threads is not None:
@@ -112,6 +112,32 @@ def _chains(out: Path) -> None:
     (out / "problems.jsonl").write_text("\n".join(lines[: len(training)]) + "\n")
     (out / "answers.jsonl").write_text("\n".join(lines) + "\n")
     (out / "held_out.txt").write_text("\n".join(p.prompt for p in held_out) + "\n")
+
+
+def tunes(out: Path, device: str) -> None:
+    """The small model of tunes, a transformers folder, its captions and its measured quality."""
+    from penchant.models import load
+    from penchant.zoo.tunes import data, measure, training
+
+    if (out / "made.jsonl").exists():
+        return
+    made: dict[str, object] = {}
+    out.mkdir(parents=True, exist_ok=True)
+    strains, started = out / "strains.parquet", time.process_time()
+    if not strains.exists():
+        records, counts = data.build(data.tunes(data.fetch(out / "downloads")))
+        data.write(records, strains)
+        (out / "counts.json").write_text(json.dumps(counts, indent=1))
+    records = data.load(strains)
+    (out / "captions.txt").write_text("\n".join(data.captions(records)) + "\n")
+    (out / "prompts.txt").write_text("\n".join(data.HELD_OUT) + "\n")
+    if not (out / "model.safetensors").exists():
+        made["training"] = training.train(out, records, training.Budget(), device)
+    made["strains"] = json.loads((out / "counts.json").read_text())
+    made["measured"] = measure.measure(load(str(out)).to(device), records)
+    made["cpu_seconds"] = round(time.process_time() - started)
+    with (out / "made.jsonl").open("a") as stream:
+        stream.write(json.dumps(made) + "\n")
 
 
 def openers(out: Path, device: str) -> None:
