@@ -22,7 +22,13 @@ from penchant.likelihoods.randomness import generator
 from penchant.models.spec import Policy
 from penchant.sampling.samplers import Modality
 
-MEDIA: dict[Modality, Medium] = {"picture": Pictures(), "text": Texts(), "clip": Clips(), "tune": Tunes(), "sound": Sounds()}
+MEDIA: dict[Modality, Medium] = {
+    "picture": Pictures(),
+    "text": Texts(),
+    "clip": Clips(),
+    "tune": Tunes(),
+    "sound": Sounds(),
+}
 
 # Far from the seeds that made any feedback.
 FIRST_SEED = 1_000_000

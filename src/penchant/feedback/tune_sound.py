@@ -122,7 +122,9 @@ def _synthesiser(sound_font: Path, program: int, rate: int) -> Any:
         number = synthesiser.sfload(str(sound_font))
         synthesiser.program_select(0, number, 0, program)
     except Exception as error:
-        raise MediaError("is no sound font with this program.", file=sound_font, remedy="give an sf2 or sf3.") from error
+        raise MediaError(
+            "is no sound font with this program.", file=sound_font, remedy="give an sf2 or sf3."
+        ) from error
     return synthesiser
 
 

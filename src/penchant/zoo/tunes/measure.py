@@ -44,7 +44,9 @@ def measure(model: TextGenerator, records: Sequence[Record], *, samples: int = 2
         "samples, held-out captions": numbers(draw(model, held, first=samples)),
         "validation strains": numbers([Piece(prompt=r.caption, text=r.text) for r in chosen]),
         "samples that are a strain of training": {"share": copied(drawn, known)},
-        "valid bars": by_caption(draw(model, [c for c in captions(records)[:12] for _ in range(16)], first=2 * samples)),
+        "valid bars": by_caption(
+            draw(model, [c for c in captions(records)[:12] for _ in range(16)], first=2 * samples)
+        ),
     }
 
 
@@ -52,9 +54,7 @@ def draw(model: TextGenerator, prompts: Sequence[str], *, first: int = 0) -> lis
     """One tune a prompt, seeds counted from `first`."""
     asked = [Prompt(text=prompt) for prompt in prompts]
     found: list[Completion] = model.complete(asked, seeds=range(first, first + len(asked)), decoding=DECODING)
-    return [
-        Piece(prompt=prompt, text=one.text, ended=one.finished) for prompt, one in zip(prompts, found, strict=True)
-    ]
+    return [Piece(prompt=prompt, text=one.text, ended=one.finished) for prompt, one in zip(prompts, found, strict=True)]
 
 
 def numbers(pieces: Sequence[Piece]) -> dict[str, float]:
