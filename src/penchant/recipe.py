@@ -67,6 +67,24 @@ class Reward:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Server:
+    """An inference server that draws a language policy's samples: anything that speaks OpenAI's completions and takes
+    up adapters while it runs, as vLLM does (`--enable-lora`, VLLM_ALLOW_RUNTIME_LORA_UPDATING=1).
+
+    Attributes:
+        url: where its interface begins, e.g. "http://127.0.0.1:8000/v1".
+        folder: where each round's adapter is written, in a file system that the server sees.
+        key_variable: the environment variable that holds its key; "" where none is asked for.
+        concurrency: requests under way at a time.
+    """
+
+    url: str
+    folder: str
+    key_variable: str = ""
+    concurrency: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rollouts:
     """Feedback that the policy earns while it trains: it draws samples, judges reward them, the objective learns.
 
@@ -91,6 +109,8 @@ class Rollouts:
         steps: denoising steps, where the likelihood is a bound; a denoising path says its own.
         guidance: guidance scale of the same.
         batch_size: samples drawn at a time.
+        server: who draws in the policy's place, each round with the adapter of that moment; None draws here. Its
+            kernels are not ours, so its log-probs are kept as the behavior that the objective corrects for.
     """
 
     prompts: str
@@ -105,8 +125,15 @@ class Rollouts:
     steps: int = 20
     guidance: float = 1.0
     batch_size: int = 64
+    server: Server | None = None
 
     def __post_init__(self) -> None:
+        if self.server is not None and self.decoding.temperature != 1:
+            raise RecipeError(
+                "servers differ in what their log-probs know of the temperature.",
+                field="feedback.decoding.temperature",
+                remedy="use 1 with a server.",
+            )
         if min(self.candidates, self.prompts_a_round, self.passes, self.keep, self.batch_size) < 1:
             raise RecipeError("rollouts count from 1.", field="candidates, prompts_a_round, passes, keep, batch_size")
         if not self.rewards:
@@ -250,15 +277,17 @@ class Recipe:
         require(
             self.objective,
             self.likelihood,
-            ties=self.feedback.ties if isinstance(self.feedback, Preferences) else "keep",
+            ties=self.feedback.ties if isinstance(self.feedback, Preferences) else "drop",
             cached=self.reference.cache is not None,
             by_candidate=self.train.by_candidate,
         )
         if isinstance(self.feedback, Rollouts):
-            _require_rollouts(self.feedback, self.likelihood, self.objective, self.train)
+            _require_rollouts(self.feedback, self.policy, self.likelihood, self.objective, self.train)
 
 
-def _require_rollouts(feedback: Rollouts, likelihood: Likelihood, objective: Objective, train: Training) -> None:
+def _require_rollouts(
+    feedback: Rollouts, policy: Policy, likelihood: Likelihood, objective: Objective, train: Training
+) -> None:
     """What must fit between rollouts and the other parts of a recipe."""
     name, needs = type(objective).__name__, objective.needs
     if needs.scores in ("share", "logit"):
@@ -280,6 +309,8 @@ def _require_rollouts(feedback: Rollouts, likelihood: Likelihood, objective: Obj
             field="feedback.prompts_a_round",
             remedy="make it a multiple of batch_size.",
         )
+    if feedback.server is not None and not (policy.lora or policy.adapter):
+        raise RecipeError("a server takes up adapters.", field="policy.lora", remedy="give the policy a LoRA rank.")
     temperature = getattr(likelihood, "temperature", feedback.decoding.temperature)
     if temperature != feedback.decoding.temperature:
         raise RecipeError(

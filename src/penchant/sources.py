@@ -171,7 +171,7 @@ class EarnedGroups:
         from penchant.rollouts.rewards import Purse
 
         assert isinstance(self.recipe.feedback, Rollouts)
-        actor, purse = actor_of(self.recipe, model), Purse(self.recipe.feedback)
+        actor, purse = actor_of(self.recipe, model, accelerator), Purse(self.recipe.feedback)
         return Collector(self.recipe, self.prompts, actor, purse, accelerator)
 
 

@@ -206,8 +206,9 @@ class Needs:
 class ObjectiveInputs:
     """Everything an objective may read. `mismatched` = (policy, reference) on unrelated completions (KTO's baseline);
     `divergence_BKT` = how far the policy's step lies from the reference's (`Likelihood.divergence`), with gradient;
-    `value_BKT` = the value network's forecast, before each step, of the reward to come, with gradient; `statistics` =
-    of everything collected together, None if nothing but this batch is known.
+    `value_BKT` = the value network's forecast, before each step, of the reward to come, with gradient;
+    `behavior_value_BKT` = the same as it was when the samples were drawn, where that was kept; `statistics` = of
+    everything collected together, None if nothing but this batch is known.
     """
 
     policy: LogProbs
@@ -216,6 +217,7 @@ class ObjectiveInputs:
     mismatched: tuple[LogProbs, LogProbs] | None = None
     divergence_BKT: Float[Tensor, "B K T"] | None = None
     value_BKT: Float[Tensor, "B K T"] | None = None
+    behavior_value_BKT: Float[Tensor, "B K T"] | None = None
     statistics: Statistics | None = None
     scores_BK: Float[Tensor, "B K"]
     mask_BK: Bool[Tensor, "B K"]

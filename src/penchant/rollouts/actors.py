@@ -10,6 +10,7 @@ import torch
 
 from penchant.errors import RecipeError
 from penchant.feedback.groups import Prompt
+from penchant.models.completion import Completion
 from penchant.recipe import Recipe, Rollouts
 from penchant.types import Rollout
 
@@ -31,15 +32,17 @@ class TextActor:
     def draw(self, model: Any, prompts: Sequence[Prompt], seeds: Sequence[int], *, round: int) -> list[Rollout]:
         """See `Actor`; judges are given the text, what it was made to begin with included."""
         drawn = model.complete(prompts, seeds=seeds, decoding=self.feedback.decoding)
-        return [
-            Rollout(
-                sample=prompt.opening + completion.text,
-                candidate={"tokens": torch.tensor(completion.tokens), "length": torch.tensor(len(completion.tokens))},
-                behavior_T=torch.tensor(completion.log_probs),
-                finished=completion.finished,
-            )
-            for prompt, completion in zip(prompts, drawn, strict=True)
-        ]
+        return [text_rollout(prompt, completion) for prompt, completion in zip(prompts, drawn, strict=True)]
+
+
+def text_rollout(prompt: Prompt, completion: Completion) -> Rollout:
+    """A completion as something to learn from."""
+    return Rollout(
+        sample=prompt.opening + completion.text,
+        candidate={"tokens": torch.tensor(completion.tokens), "length": torch.tensor(len(completion.tokens))},
+        behavior_T=torch.tensor(completion.log_probs),
+        finished=completion.finished,
+    )
 
 
 @final
@@ -83,7 +86,7 @@ class LatentActor:
         return draw_latents(model, prompts, seeds, steps=self.feedback.steps, guidance=self.feedback.guidance)
 
 
-def actor_of(recipe: Recipe, model: Any) -> Actor:
+def actor_of(recipe: Recipe, model: Any, accelerator: Any) -> Actor:
     """The actor of a recipe's likelihood and model.
 
     Raises:
@@ -97,6 +100,10 @@ def actor_of(recipe: Recipe, model: Any) -> Actor:
         return LatentActor(feedback=feedback)
     if getattr(model, "modality", None) == "sound":
         return SoundActor(feedback=feedback)
+    if feedback.server is not None:
+        from penchant.rollouts.serving import ServerActor
+
+        return ServerActor(feedback.server, feedback.decoding, recipe.policy, accelerator)
     if not hasattr(model, "complete"):
         raise RecipeError("draws no texts.", file=recipe.policy.path, field="likelihood", remedy="use DenoisingPath().")
     return TextActor(feedback=feedback)
