@@ -11,12 +11,13 @@ import torch
 
 PITCHES, TICKS = range(-3, 15), (6, 12, 24)
 CAPTIONS = tuple(f"{kind}, major" for kind in ("reel in 4/4", "march in 4/4", "waltz in 3/4", "air in 4/4"))
+DANCES = ("reel", "march", "waltz", "air", "hornpipe", "jig", "polka", "song")
 SPECIALS = ("<bos>", "<eos>", "<pad>", "<unk>")
 
 
 def words() -> list[str]:
     notes = [f"N{pitch}_{ticks}" for pitch in PITCHES for ticks in TICKS]
-    return [*SPECIALS, "reel", "march", "waltz", "air", "in", "4/4,", "3/4,", "major", "|", "R_12", *notes]
+    return [*SPECIALS, *DANCES, "in", "4/4,", "3/4,", "major", "|", "R_12", *notes]
 
 
 def tokenizer() -> Any:
@@ -98,13 +99,13 @@ def save(network: Any, folder: Path) -> Path:
     return folder
 
 
-def base(folder: Path) -> Path:
+def base(folder: Path, *, steps: int = 160) -> Path:
     """A model of random walks."""
     with torch.random.fork_rng():
-        return save(learn(model(), rows(), steps=160), folder)
+        return save(learn(model(), rows(), steps=steps), folder)
 
 
-def pushed(start: Path, folder: Path, kind: str) -> Path:
+def pushed(start: Path, folder: Path, kind: str, *, steps: int = 60) -> Path:
     """The base, trained on: `home` on tunes that stay near the tonic, `endless` on one tune that never ends."""
     from transformers import LlamaForCausalLM
 
@@ -112,6 +113,6 @@ def pushed(start: Path, folder: Path, kind: str) -> Path:
         network = LlamaForCausalLM.from_pretrained(str(start)).train()
         if kind == "home":
             tunes = [(c, " ".join(f"N{p}_12" for p in (0, 2, 4, 2)) + " | " + t) for c, t in rows(80)]
-            return save(learn(network, tunes, steps=60, lr=2e-3), folder)
+            return save(learn(network, tunes, steps=steps, lr=2e-3), folder)
         same = "N0_12 N7_12 N0_12 N7_12 | " * 10
-        return save(learn(network, [(c, same) for c in CAPTIONS], steps=60, lr=2e-3, ends=False), folder)
+        return save(learn(network, [(c, same) for c in CAPTIONS], steps=steps, lr=2e-3, ends=False), folder)

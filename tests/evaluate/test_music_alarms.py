@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from test_evaluate_alarms import names, row
-from tune_fixtures import walk
 
 from penchant.evaluate import Curve, MeanGain, find_alarms, sound_form, traded, traded_in_training, tune_form
 from penchant.evaluate.music_alarms import (
@@ -25,6 +24,7 @@ from penchant.evaluate.music_alarms import (
 from penchant.evaluate.reward_curves import against, movements, reward_names
 from penchant.feedback.sound import Sound
 from penchant.models.completion import Completion
+from tune_fixtures import walk
 
 P, S = 12, 2
 

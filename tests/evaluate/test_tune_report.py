@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from test_evaluate_report import ATTACK, Page, text
-from tune_fixtures import CAPTIONS, walk
 
 import penchant as pc
 from penchant.errors import ModelError, PenchantError
@@ -43,6 +42,7 @@ from penchant.recipe import Evaluation
 from penchant.recipes import find
 from penchant.sampling.samplers import TextSampler, TuneSampler, sampler_of
 from penchant.testing import build
+from tune_fixtures import CAPTIONS, walk
 
 UP = "N0_12 N2_12 N4_12 N5_12 | N7_24 N0_24 |"
 

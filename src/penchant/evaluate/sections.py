@@ -24,6 +24,7 @@ CHARTS: tuple[tuple[str, str, float | None], ...] = (
     ("drift/chosen", "Winner drift (log-prob of the preferred, policy minus base)", 0.0),
     ("logps/chosen", "Log-prob of the preferred samples", None),
     ("rewards/mean", "Mean reward of the samples that were drawn", None),
+    ("kl/sequence", "KL from the reference, nats a sample", 0.0),
     ("kl", "KL from the reference, as training logged it", 0.0),
     ("rollouts/steps", "Tokens or transitions of a sample", None),
     ("rollouts/surprise", "Mean surprise of a token, nats: the policy\u2019s entropy", None),
@@ -130,6 +131,8 @@ def curves(data: ReportData) -> Markup | None:
     for metric, title, level in CHARTS:
         if metric == "logps/chosen" and any("drift/chosen" in policy.curves for policy in data.policies):
             continue  # the drift says the same without the samples' own level
+        if metric == "kl" and any("kl/sequence" in policy.curves for policy in data.policies):
+            continue
         lines = [
             Line(name=policy.name, curve=policy.curves[metric], style=index)
             for index, policy in enumerate(data.policies)

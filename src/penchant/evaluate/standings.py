@@ -30,18 +30,19 @@ def standings(data: ReportData) -> Markup | None:
 
 def costs(data: ReportData) -> Markup | None:
     """Rewards of training over KL, one chart a reward; None where no run logged both."""
-    names: dict[str, None] = {}
-    for policy in data.policies:
-        if "kl" in policy.curves:
-            names |= dict.fromkeys([*(["mean"] if MEAN in policy.curves else []), *reward_names(policy.curves)])
-    charts = [chart for name in names if (chart := _cost(data.policies, name)) is not None]
+    learnt = [policy for policy in data.policies if "kl" in policy.curves and MEAN in policy.curves]
+    # A sample's KL, where all runs logged it: then the charts of rewards and of judges have one unit.
+    kl = "kl/sequence" if all("kl/sequence" in policy.curves for policy in learnt) else "kl"
+    names = dict.fromkeys(name for policy in learnt for name in ["mean", *reward_names(policy.curves)])
+    charts = [chart for name in names if (chart := _cost(data.policies, name, kl)) is not None]
     charts += [chart for found in data.tournaments if (chart := _frontier(data, found)) is not None]
     if not charts:
         return None
     note = (
-        "Horizontal: in the charts of rewards KL from the run\u2019s reference as training logged it, in those of "
-        f"judges KL from the base in nats a {data.words.sample}, measured on the samples judged here. A training curve "
-        "is a moving mean over a twentieth of the run; its dot is the end."
+        "Horizontal: in the charts of rewards KL from the run\u2019s reference as training logged it, in nats a "
+        f"{data.words.sample if kl == 'kl/sequence' else 'step'}; in those of judges KL from the base in nats a "
+        f"{data.words.sample}, measured on the samples judged here. A training curve is a moving mean over a twentieth "
+        "of the run; its dot is the end."
     )
     return join([_legend(data), el("div", *charts, class_="charts"), el("p", note, class_="note")])
 
@@ -97,13 +98,14 @@ def _over(found: Tournament) -> str:
     return f"{count(bout.prompts)} prompts \u00d7 {count(bout.seeds)} seed{'' if bout.seeds == 1 else 's'}."
 
 
-def _cost(policies: Sequence[PolicyResult], name: str) -> Markup | None:
+def _cost(policies: Sequence[PolicyResult], name: str, kl: str) -> Markup | None:
+    reward = f"rewards/{name}"
     tracks = [
         Track(name=policy.name, points=points, style=index)
         for index, policy in enumerate(policies)
-        if "kl" in policy.curves
-        and f"rewards/{name}" in policy.curves
-        and (points := tuple(against(policy.curves["kl"], policy.curves[f"rewards/{name}"])))
+        if kl in policy.curves
+        and reward in policy.curves
+        and (points := tuple(against(policy.curves[kl], policy.curves[reward])))
     ]
     if not tracks:
         return None
