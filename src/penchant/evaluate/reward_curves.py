@@ -56,11 +56,11 @@ def movements(curves: Mapping[str, Curve]) -> list[Movement]:
 
 def against(x: Curve, y: Curve) -> list[tuple[float, float]]:
     """y over x at the steps that both logged with finite values, in their order, both as centred moving means over a
-    twentieth of the run."""
+    tenth of the run."""
     own = dict(zip(x.steps, x.values, strict=True))
     pairs = [(own[s], v) for s, v in zip(y.steps, y.values, strict=True) if s in own]
     pairs = [(a, b) for a, b in pairs if math.isfinite(a) and math.isfinite(b)]
-    half = max(1, len(pairs) // 40)
+    half = max(1, len(pairs) // 20)
     windows = [pairs[max(0, i - half) : i + half + 1] for i in range(len(pairs))]
     return [(_mean([a for a, _ in w]), _mean([b for _, b in w])) for w in windows]
 

@@ -41,8 +41,8 @@ def costs(data: ReportData) -> Markup | None:
     note = (
         "Horizontal: in the charts of rewards KL from the run\u2019s reference as training logged it, in nats a "
         f"{data.words.sample if kl == 'kl/sequence' else 'step'}; in those of judges KL from the base in nats a "
-        f"{data.words.sample}, measured on the samples judged here. A training curve is a moving mean over a twentieth "
-        "of the run; its dot is the end."
+        f"{data.words.sample}, measured on the samples judged here. A training curve is a moving mean over a tenth of "
+        "the run; its dot is the end."
     )
     return join([_legend(data), el("div", *charts, class_="charts"), el("p", note, class_="note")])
 
@@ -130,7 +130,9 @@ def _frontier(data: ReportData, found: Tournament) -> Markup | None:
     return el("figure", el("figcaption", title), chart)
 
 
-def _legend(data: ReportData) -> Markup:
+def _legend(data: ReportData) -> Markup | None:
+    if len(data.policies) == 1:
+        return None
     keys = [
         el(
             "span",
