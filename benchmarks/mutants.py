@@ -37,6 +37,7 @@ TESTS = (
     "tests/likelihoods/test_denoising.py",
     "tests/likelihoods/test_gaussian.py",
     "tests/likelihoods/test_flow_dpo.py",
+    "tests/likelihoods/test_denoising_path.py",
     "tests/sampling/test_guidance.py",
     "tests/reward_models/test_reward_losses_meaning.py",
     "tests/objectives/test_conformance.py::test_padding_changes_nothing_and_has_exactly_zero_gradient",
@@ -66,6 +67,7 @@ RWR, WEIGHTS = (f"objectives/{name}.py" for name in ("rwr", "reward_weights"))
 REWARDS, ACCURACY = (f"reward_models/{name}.py" for name in ("losses", "accuracy"))
 GUIDANCE, ODE = (f"sampling/{name}.py" for name in ("guidance", "ode"))
 SHARED, GAUSSIAN, DIFFUSION = (f"likelihoods/{name}.py" for name in ("_denoising", "gaussian", "diffusion"))
+STEPS, PATHS = (f"likelihoods/{name}.py" for name in ("transitions", "denoising_path"))
 
 
 @dataclass(frozen=True)
@@ -406,7 +408,7 @@ MUTANTS = (
     Mutant(
         "beta of diffusers without its two", "objectives/beta.py", '"diffusers", "diffusion-kto")', '"diffusion-kto",)'
     ),
-    Mutant("half dropped", SHARED, "_scatter(-0.5 * mean_error", "_scatter(-mean_error"),
+    Mutant("half dropped", SHARED, "scatter(-0.5 * mean_error", "scatter(-mean_error"),
     Mutant(
         "sum instead of mean over dims",
         GAUSSIAN,
@@ -515,6 +517,56 @@ MUTANTS = (
         "mean_error(policy.output, reference.output, batch_dims=3)",
         "mean_error(policy.output, reference.output, batch_dims=3).sqrt()",
     ),
+    Mutant("path log-prob summed", STEPS, "density_N.flatten(1).mean(-1)", "density_N.flatten(1).sum(-1)"),
+    Mutant("path log-prob without its scale", STEPS, " - std.log() - 0.5", " - 0.5"),
+    Mutant("path log-prob without the half", STEPS, "-0.5 * z_N.square()", "-z_N.square()"),
+    Mutant("path kl without the half", STEPS, "/ (2 * std.square())", "/ std.square()"),
+    Mutant("path sde noise against data", STEPS, "pull_N = sigma_N.square()", "pull_N = -sigma_N.square()"),
+    Mutant("path sde sigma not squared", STEPS, "pull_N = sigma_N.square() / (2", "pull_N = sigma_N / (2"),
+    Mutant("path sde velocity unweighted", STEPS, "pull_N * (1 - step.s_N)", "pull_N"),
+    Mutant("path sde step turned", STEPS, "1 - pull_N * step.length_N", "1 + pull_N * step.length_N"),
+    Mutant(
+        "path sde std is sigma", STEPS, "return self._sigma(step) * step.length_N.sqrt()", "return self._sigma(step)"
+    ),
+    Mutant("path sde without a first sigma", STEPS, "step.s_N == 1, step.next_s_N", "step.s_N == 2, step.next_s_N"),
+    Mutant("path sde sigma turned", STEPS, "(step.s_N / room_N)", "(room_N / step.s_N)"),
+    Mutant("path dance std is eta", STEPS, "self.eta * step.length_N.sqrt()", "self.eta * step.length_N"),
+    Mutant("path cps angle in full", STEPS, "self.noise * math.pi / 2)", "self.noise * math.pi)"),
+    Mutant(
+        "path cps log-prob scaled",
+        STEPS,
+        "return -gaussian.mean_error(next_N, mean_N)",
+        "return -0.5 * gaussian.mean_error(next_N, mean_N)",
+    ),
+    Mutant("path ddim variance for std", STEPS, "kept_N).clamp(min=0).sqrt()", "kept_N).clamp(min=0)"),
+    Mutant(
+        "path ddim noise kept in full", STEPS, "(step.next_s_N.square() - std_N.square())", "(step.next_s_N.square())"
+    ),
+    Mutant(
+        "path ddim posterior of the wrong end",
+        STEPS,
+        "self.eta * step.next_s_N / step.s_N",
+        "self.eta * step.s_N / step.next_s_N",
+    ),
+    Mutant(
+        "path code kl is exact",
+        STEPS,
+        'if self.kl == "exact" else self._sigma(step)',
+        "if self.kl else self._sigma(step)",
+    ),
+    Mutant("path guidance turned", SHARED, "guidance * (with_N - without_N)", "guidance * (without_N - with_N)"),
+    Mutant("path guidance from the prompt", SHARED, "return without_N + guidance", "return with_N + guidance"),
+    Mutant("path kl of missing candidates", PATHS, "torch.where(policy.mask_BKT, kl_BKT, 0)", "kl_BKT"),
+    Mutant(
+        "path scored at the next state", PATHS, "held[NEXT][b, k, t], kernel.mean", "held[STATE][b, k, t], kernel.mean"
+    ),
+    Mutant(
+        "path last step trained",
+        PATHS,
+        "noisy = tuple(range(self.steps - self.skip_last))",
+        "noisy = tuple(range(self.steps))",
+    ),
+    Mutant("path window anywhere", PATHS, "max(1, int(self.window_range * self.steps))", "self.steps"),
 )
 
 

@@ -23,7 +23,7 @@ def finish(recipe: str, folder: Path, *options: str) -> None:
         return
     command = [sys.executable, "-m", "penchant", "align", recipe, *options, "--threads", "1"]
     command += ["--out", str(folder), "--cache", str(folder.parent / "cache")]
-    if (folder / "checkpoints").exists():
+    if (folder / "checkpoints").exists() or (folder / "outcome.json").exists():
         command.append("--resume")
     subprocess.run(command, check=True)
 

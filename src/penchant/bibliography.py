@@ -83,6 +83,18 @@ REFERENCES = {
     "ho2020ddpm": "Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. NeurIPS 2020. arXiv:2006.11239",
     "lipman2023flow": "Lipman, Chen, Ben-Hamu, Nickel, Le. Flow Matching for Generative Modeling. ICLR 2023. "
     "arXiv:2210.02747",
+    "black2024ddpo": "Black, Janner, Du, Kostrikov, Levine. Training Diffusion Models with Reinforcement Learning. "
+    "ICLR 2024. arXiv:2305.13301",
+    "liu2025flowgrpo": "Liu, Liu, Liang, Li, Liu, Wang, Wan, Zhang, Ouyang. Flow-GRPO: Training Flow Matching Models "
+    "via Online RL. NeurIPS 2025. arXiv:2505.05470",
+    "xue2025dancegrpo": "Xue et al. DanceGRPO: Unleashing GRPO on Visual Generation. 2025. arXiv:2505.07818",
+    "wang2025cps": "Wang, Yu. Coefficients-Preserving Sampling for Reinforcement Learning with Flow Matching. 2025. "
+    "arXiv:2509.05952",
+    "majumder2024tango2": "Majumder, Hung, Ghosal, Hsu, Mihalcea, Poria. Tango 2: Aligning Diffusion-based "
+    "Text-to-Audio Generations through Direct Preference Optimization. ACM Multimedia 2024. arXiv:2404.09956",
+    "evans2024stableaudio": "Evans, Parker, Carr, Zukowski, Taylor, Pons. Stable Audio Open. 2024. arXiv:2407.14358",
+    "copet2023musicgen": "Copet, Kreuk, Gat, Remez, Kant, Synnaeve, Adi, Defossez. Simple and Controllable Music "
+    "Generation. NeurIPS 2023. arXiv:2306.05284",
     "hu2022lora": "Hu, Shen, Wallis, Allen-Zhu, Li, Wang, Wang, Chen. LoRA: Low-Rank Adaptation of Large Language "
     "Models. ICLR 2022. arXiv:2106.09685",
     "shao2024deepseekmath": "Shao, Wang, Zhu, Xu, Song, Zhang, Li, Wu, Guo. DeepSeekMath: Pushing the Limits of "

@@ -44,7 +44,7 @@ class Preferences:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reward:
+class RewardTerm:
     """One judge's part of what a rollout is rewarded with: weight * (score - low) / (high - low).
 
     Attributes:
@@ -108,13 +108,14 @@ class Rollouts:
             drawn is not what is scored.
         steps: denoising steps, where the likelihood is a bound; a denoising path says its own.
         guidance: guidance scale of the same.
+        share_start: a prompt's samples begin with the same noise and part on the way (DanceGRPO); denoising paths only.
         batch_size: samples drawn at a time.
         server: who draws in the policy's place, each round with the adapter of that moment; None draws here. Its
             kernels are not ours, so its log-probs are kept as the behavior that the objective corrects for.
     """
 
     prompts: str
-    rewards: tuple[Reward, ...]
+    rewards: tuple[RewardTerm, ...]
     candidates: int = 4
     prompts_a_round: int = 16
     passes: int = 1
@@ -124,6 +125,7 @@ class Rollouts:
     decoding: Decoding = field(default_factory=Decoding)
     steps: int = 20
     guidance: float = 1.0
+    share_start: bool = False
     batch_size: int = 64
     server: Server | None = None
 

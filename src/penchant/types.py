@@ -343,10 +343,12 @@ class TokenScores:
 class LanguageModel(ABC):
     """What a language model is to the autoregressive likelihood; `models/causal_lm.py` brings transformers' to this.
 
-    `follows_masks` is False for a model whose attention is not known to obey a mask of ours exactly.
+    `follows_masks` is False for a model whose attention is not known to obey a mask of ours exactly; `null_prompt` says
+    whether a prompt of length 0 is the unconditional branch that it was trained with.
     """
 
     follows_masks: bool
+    null_prompt: ClassVar[bool] = False
 
     @abstractmethod
     def score_tree(self, packed: Any, asked: Asked) -> TokenScores:

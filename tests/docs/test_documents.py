@@ -55,11 +55,13 @@ HEAVY = ("align", "iterate", "train-reward", "think", "synthesize", "pretrain", 
 @pytest.fixture
 def desk(tmp_path, monkeypatch) -> Path:
     """A folder in which the names of the documents exist: preference files, a finished run's recipe."""
+    from audio_layouts import music_arena
     from clip_layouts import videoalign
     from loop_fixtures import rows, write
 
     for name in ("videos", "videoalign"):
         videoalign(tmp_path / name)
+    music_arena(tmp_path / "music-arena")
     shutil.copytree(resolve("zoo:clips/reward"), tmp_path / "runs" / "videoreward" / "model")
     for name in ("pickapic_v2", "pick-style-cartoon"):
         (tmp_path / name).mkdir()

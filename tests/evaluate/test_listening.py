@@ -30,7 +30,7 @@ from penchant.likelihoods import Autoregressive
 from penchant.listening import Listening, listen
 from penchant.models.completion import Completion, Decoding
 from penchant.objectives import REINFORCE
-from penchant.recipe import Evaluation, Recipe, Reward, Rollouts, Training
+from penchant.recipe import Evaluation, Recipe, RewardTerm, Rollouts, Training
 from penchant.recipe_file import to_toml
 from penchant.run import align
 
@@ -51,7 +51,7 @@ def runs(tmp_path_factory) -> dict[str, Path]:
         objective=REINFORCE(alpha=0.05),
         feedback=Rollouts(
             prompts=str(root / "asked.txt"),
-            rewards=(Reward(judge="tune-rules#tonic"), Reward(judge="tune-rules#valid")),
+            rewards=(RewardTerm(judge="tune-rules#tonic"), RewardTerm(judge="tune-rules#valid")),
             candidates=2,
             prompts_a_round=4,
             decoding=Decoding(max_tokens=40),

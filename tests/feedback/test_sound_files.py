@@ -202,6 +202,17 @@ def test_a_cut_behind_the_index_is_a_cut_too(name):
     assert refusal(data[: int(0.6 * len(data))]) == "the sound is truncated."
 
 
+@pytest.mark.parametrize("size", [0, 0x7FFFF000, 0x7FFFFFFF, 0xFFFFFFFF])
+@pytest.mark.parametrize("name", ["wav", "wav, floats"])
+def test_a_file_that_went_through_a_pipe_is_read_to_its_end(name, size):
+    sound = tone(rate=48_000)
+    data = written(sound, *FILES[name][0])
+    place = data.index(b"data") + 4
+    back, repairs = decode_sound(data[:place] + struct.pack("<I", size) + data[place + 4 :])
+    assert repairs == []
+    assert back.samples.shape == sound.samples.shape
+
+
 def damaged(data: bytes) -> bytes:
     """Every 23rd byte of the third quarter, which no header and no index reaches, is another."""
     return bytes(b ^ 0x55 if len(data) < 2 * i < 1.5 * len(data) and i % 23 == 0 else b for i, b in enumerate(data))
@@ -290,7 +301,7 @@ def test_ten_hours_in_a_header_are_refused_before_anything_is_decoded():
 def test_a_header_that_claims_more_than_the_file_holds_is_not_believed():
     data = encode_sound(noise())
     place = data.index(b"data") + 4
-    data = data[:place] + struct.pack("<I", 10 * 3600 * RATE * 4) + data[place + 4 :]
+    data = data[:place] + struct.pack("<I", 3600 * RATE * 4) + data[place + 4 :]
     assert refusal(data) == "the sound is truncated."
 
 
@@ -300,14 +311,14 @@ def test_ten_hours_without_a_word_of_it_cost_what_the_cap_allows(kind):
         minute = written(noise(seconds=60), "mp3", "libmp3lame", "fltp", write_xing="0", id3v2_version="0")
         data = minute * 600
     else:
-        # Streams one after the other; the length is only what the last page says of its own.
+        # Streams one after the other.
         data = written(noise(seconds=60, rate=48_000), "ogg", "libopus", "flt") * 100
     tracemalloc.start()
     started = time.process_time()
     problem = refusal(data, max_seconds=90)
     seconds, peak = time.process_time() - started, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert problem in ("the sound has too many seconds.", "the sound changes its rate or channels.")
+    assert problem == "the sound has too many seconds."
     assert seconds < 20
     assert peak < len(data) + 4 * 90 * 48_000 * 4
 
@@ -359,3 +370,18 @@ def test_a_candidate_is_judged_as_it_is_silent_or_short():
     assert equal(sound_of(Candidate(media=Media.of(encode_sound(short)))), short)
     with pytest.raises(MediaError, match="has no sound"):
         sound_of(Candidate(text="la la"))
+
+
+def test_a_drawn_sound_becomes_a_candidate_and_reaches_a_server_bit_for_bit():
+    import base64
+
+    from penchant.judges.served import _encoded
+    from penchant.rollouts.drawing import _MADE
+
+    sound = melody(channels=2)
+    candidate = _MADE["sound"](sound, 3, "m")
+    assert (candidate.seed, candidate.model, candidate.media.mime) == (3, "m", "audio/wav")
+    assert equal(sound_of(candidate), sound)
+    sent = _encoded(sound)
+    assert sent["mime"] == "audio/wav"
+    assert equal(decode_sound(base64.b64decode(sent["data"]))[0], sound)

@@ -62,7 +62,13 @@ def test_the_metre_decides_how_long_eight_bars_last(metre):
 
 
 def test_all_are_equally_loud_and_none_is_clipped():
-    texts = ["N0_48 |", "N-12_6 N-10_6 " * 20, "N26_3 N24_3 " * 30, "N0_6 R_12 N0_6 R_12", "N0_6 N4_6 N7_6 N12_30 | " * 8]
+    texts = [
+        "N0_48 |",
+        "N-12_6 N-10_6 " * 20,
+        "N26_3 N24_3 " * 30,
+        "N0_6 R_12 N0_6 R_12",
+        "N0_6 N4_6 N7_6 N12_30 | " * 8,
+    ]
     sounds = [play(parse(text), PLAIN) for text in texts]
     assert [level(sound) for sound in sounds] == pytest.approx([LEVEL] * len(texts), abs=1e-3)
     assert all(np.abs(sound.samples).max() <= 1 for sound in sounds)
@@ -142,5 +148,5 @@ def test_a_sound_font_is_given_the_notes_in_time(monkeypatch):
     assert sound.samples.shape[0] == 2
     assert level(sound) == pytest.approx(LEVEL, abs=1e-3)
     assert loudest(sound, 0.02, beat / 44_100) == pytest.approx(293.66, rel=5e-3)
-    with pytest.raises(MediaError, match="no sound font"):
+    with pytest.raises(MediaError, match="no such program"):
         play_with("other", parse("N0_12"), PLAIN)

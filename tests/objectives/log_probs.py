@@ -59,14 +59,12 @@ TAME: dict[str, dict[str, Any]] = {
     "bnpo": {"clip_low": 0.3},
     "dr_grpo": {"length": 7.0, "beta": 0.3, "kl": "exact"},
     "dapo": {"beta": 0.3, "kl": "k2"},
-    # Its weights are detached by definition: at this ceiling all of them are held.
-    "cispo": {"ceiling": 0.01, "beta": 0.2, "kl": "k1"},
+    "cispo": {"ceiling": 1.2, "beta": 0.2, "kl": "k1"},
     "gspo": {"clip_low": 0.1, "clip_high": 0.2},
     "luspo": {"clip_low": 0.1, "clip_high": 0.2},
     "gmpo": {"clip_low": 0.3, "beta": 0.2},
     "sapo": {"beta": 0.2},
-    # As CISPO's: with k and lambda at zero they are all 1.
-    "vespo": {"k_good": 0.0, "lambda_good": 0.0, "k_bad": 0.0, "lambda_bad": 0.0},
+    "vespo": {"beta": 0.1},
     "ppo": {"beta": 0.3, "value_clip": 0.3, "lam": 0.7},
     "expert_iteration": {"threshold": 0.1},
     "diffusion_nft": {"beta": 0.6, "adaptive": False},
@@ -75,7 +73,7 @@ TAME: dict[str, dict[str, Any]] = {
 }
 # These read the behavior's log-probs where there are any, and are on-policy where there are none.
 BEHAVIOR_IF_GIVEN = {
-    *("rloo", "grpo", "bnpo", "dr_grpo", "dapo", "cispo", "gspo", "luspo", "gmpo", "sapo", "ppo"),
+    *("rloo", "grpo", "bnpo", "dr_grpo", "dapo", "cispo", "gspo", "luspo", "gmpo", "sapo", "vespo", "ppo"),
 }
 BATCH_BASELINE = {"kto", "diffusion_kto", "aot", "aot_unpaired"}
 
@@ -182,3 +180,31 @@ def select(inputs: ObjectiveInputs, index: Any) -> ObjectiveInputs:
         scores_BK=inputs.scores_BK[index],
         mask_BK=inputs.mask_BK[index],
     )
+
+
+def steps(values: Any, lengths: Any = None, density: Density = "exact") -> LogProbs:
+    """Log-probs [B, K, T], of which the first `lengths` [B, K] steps count."""
+    step_BKT = torch.as_tensor(values, dtype=torch.float64)
+    T = step_BKT.shape[-1]
+    length_BK = torch.full(step_BKT.shape[:2], T) if lengths is None else torch.tensor(lengths)
+    return LogProbs(step_BKT=step_BKT, mask_BKT=torch.arange(T) < length_BK[:, :, None], density=density)
+
+
+def at_ratio(ratio: Any, score: Any, lengths: Any = None, **more: Any) -> ObjectiveInputs:
+    """One group [1, K, T] whose policy stands at these ratios to its behavior."""
+    ratio_KT, score_K = torch.tensor(ratio, dtype=torch.float64), torch.tensor(score, dtype=torch.float64)
+    behavior = steps(torch.full_like(ratio_KT, -1.0)[None], None if lengths is None else [lengths])
+    policy = replace(behavior, step_BKT=(ratio_KT.log()[None] - 1.0).requires_grad_())
+    mask_BK = torch.ones(1, len(score_K), dtype=torch.bool)
+    return ObjectiveInputs(policy=policy, behavior=behavior, scores_BK=score_K[None], mask_BK=mask_BK, **more)
+
+
+def on_policy(**more: Any) -> ObjectiveInputs:
+    """Three groups of three completions of different lengths, without a behavior and without statistics."""
+    return replace(random_inputs(B=3, density="exact", T=4), behavior=None, statistics=None, **more)
+
+
+def centred(inputs: ObjectiveInputs) -> Tensor:
+    """Rewards minus their group's mean [B, K, 1]."""
+    score_BK = inputs.scores_BK.double()
+    return (score_BK - score_BK.mean(-1, keepdim=True))[:, :, None]

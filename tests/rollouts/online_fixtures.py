@@ -17,7 +17,7 @@ from penchant.likelihoods import Autoregressive
 from penchant.models import Policy
 from penchant.models.completion import Decoding
 from penchant.objectives import RWR, SoftmaxWeight
-from penchant.recipe import Recipe, Reward, Rollouts, Training
+from penchant.recipe import Recipe, RewardTerm, Rollouts, Training
 
 WORDS = ["rain", "a long train", "tea", "the sea at night", "bread"]
 
@@ -71,7 +71,7 @@ def feedback(prompts: Path, **changes: Any) -> Rollouts:
     """Four samples of four prompts, drawn five at a time."""
     made = Rollouts(
         prompts=str(prompts),
-        rewards=(Reward(judge="late", low=0.0, high=256.0),),
+        rewards=(RewardTerm(judge="late", low=0.0, high=256.0),),
         candidates=4,
         prompts_a_round=4,
         # Six bytes of random weights hardly ever end.

@@ -20,7 +20,7 @@ from penchant.feedback.groups import Prompt
 from penchant.likelihoods import Autoregressive
 from penchant.models.completion import Decoding
 from penchant.objectives import IREPO, RWR, SoftmaxWeight
-from penchant.recipe import Recipe, Reward, Training
+from penchant.recipe import Recipe, RewardTerm, Training
 from penchant.recipe_file import from_toml, to_toml
 from penchant.rollouts import Collector
 from penchant.rollouts.actors import actor_of
@@ -117,7 +117,7 @@ def earned(prompts: Path, terms: Any, finished: Any = None, **changes: Any) -> n
 
 
 def test_rewards_are_rescaled_weighed_held_and_added(prompts):
-    two = (Reward(judge="late", low=1, high=5, weight=2.0), Reward(judge="lengthy#bytes", high=10.0, clip=True))
+    two = (RewardTerm(judge="late", low=1, high=5, weight=2.0), RewardTerm(judge="lengthy#bytes", high=10.0, clip=True))
     assert_close(earned(prompts, [[3, 5], [5, 30], [1, -4]], rewards=two), np.array([1.5, 3.0, 0.0]))
 
 
@@ -128,7 +128,7 @@ def test_a_cut_sample_earns_the_least_of_its_round_unless_that_is_not_wanted(pro
 
 
 def test_whitened_rewards_count_alike_whatever_their_scale(prompts):
-    two = (Reward(judge="late"), Reward(judge="lengthy#bytes"))
+    two = (RewardTerm(judge="late"), RewardTerm(judge="lengthy#bytes"))
     total = earned(prompts, [[1, 3000], [2, 2000], [3, 1000]], rewards=two, whiten=True)
     assert_close(total, np.zeros(3), atol=1e-12, rtol=0)
     flat = earned(prompts, [[7, 1], [7, 2], [7, 3]], rewards=two, whiten=True)
@@ -138,9 +138,9 @@ def test_whitened_rewards_count_alike_whatever_their_scale(prompts):
 
 def test_a_judge_of_several_dimensions_must_be_told_which_and_no_reward_is_not_a_number(prompts):
     with pytest.raises(RecipeError, match=r"scores bytes, squared.*'lengthy#bytes'"):
-        Purse(feedback(prompts, rewards=(Reward(judge="lengthy"),)))
+        Purse(feedback(prompts, rewards=(RewardTerm(judge="lengthy"),)))
     with pytest.raises(RecipeError, match="broken gave nan"):
-        Purse(feedback(prompts, rewards=(Reward(judge="broken"),))).scores(["a"], ["b"])
+        Purse(feedback(prompts, rewards=(RewardTerm(judge="broken"),))).scores(["a"], ["b"])
 
 
 def test_the_metrics_of_a_round_are_those_of_its_samples(model, llama, prompts, tmp_path):

@@ -7,7 +7,7 @@ from penchant.feedback.audio_encoding import encode_sound
 from penchant.feedback.audio_files import decode_sound, sound_of
 from penchant.feedback.clip import Clip
 from penchant.feedback.doctor import Diagnosis, doctor
-from penchant.feedback.export import export_groups, export_parquet, export_videoalign
+from penchant.feedback.export import export_audio_alpaca, export_groups, export_parquet, export_videoalign
 from penchant.feedback.footage import sample_frames
 from penchant.feedback.groups import Candidate, Feedback, Group, Judgement, Media, Prompt, rank_values
 from penchant.feedback.loudness import equalised
@@ -62,6 +62,7 @@ __all__ = [
     "encode_clip",
     "encode_sound",
     "equalised",
+    "export_audio_alpaca",
     "export_groups",
     "export_parquet",
     "export_videoalign",

@@ -145,8 +145,11 @@ def _decode(data: bytes, mime: str, caps: _Caps) -> tuple[Float[np.ndarray, "C N
         caps.require(seconds=seconds, samples=seconds * rate * min(channels, 2))
         chunks, count = list[np.ndarray](), 0
         for frame in _frames(container, stream, mime, repairs):
-            if (frame.sample_rate, len(frame.layout.channels)) != (rate, channels):
+            form = frame.sample_rate, len(frame.layout.channels)
+            if chunks and form != (rate, channels):
                 raise MediaError("the sound changes its rate or channels.", remedy="write it again in one format.")
+            # Of AAC with band replication the header knows half the rate.
+            rate, channels = _allowed(*form)
             count += frame.samples
             caps.require(seconds=count / rate, samples=count * min(channels, 2))
             chunks.append(_mixed(_floats(frame), [c.name for c in frame.layout.channels]))
@@ -163,10 +166,14 @@ def _decode(data: bytes, mime: str, caps: _Caps) -> tuple[Float[np.ndarray, "C N
 
 
 def _format(context: Any) -> tuple[int, int]:
-    """Rate and channels. Raises MediaError for a codec, a rate or a number of channels that is not read."""
-    rate, channels, codec = context.sample_rate or 0, context.layout.nb_channels, context.name
+    """Rate and channels by the header. Raises MediaError for a codec that is not read, and as `_allowed`."""
+    codec = context.name
     if codec not in _CODECS and not codec.startswith("pcm_"):
         raise MediaError("the sound's codec is not read.", remedy="convert it to WAV, FLAC, Ogg, MP3 or M4A.")
+    return _allowed(context.sample_rate or 0, context.layout.nb_channels)
+
+
+def _allowed(rate: int, channels: int) -> tuple[int, int]:
     if not MIN_RATE <= rate <= MAX_RATE:
         raise MediaError(
             "the sound has an absurd rate.", remedy=f"resample it to {MIN_RATE} to {MAX_RATE} samples a second."

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import struct
 
-_PLACEHOLDERS = (0, 0x7FFFFFFF, 0xFFFFFFFF)
-"""Sizes that writers to a pipe leave in a WAV's header."""
+_PLACEHOLDER = 0x7FFF0000
+"""Writers to a pipe leave 0, or about 2 or 4 GB, for the size of a WAV's samples."""
 
 
 def states_duration(data: bytes, mime: str) -> bool:
     """Whether the header counts samples or frames; FFmpeg guesses an MP3's length by its first frame otherwise."""
+    if mime == "audio/wav":
+        return _wav_samples(data) is not None
     if mime != "audio/mpeg":
         return True
     start = _after_id3(data)
@@ -33,19 +35,31 @@ def _after_id3(data: bytes) -> int:
     return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(data[6:10], (21, 14, 7, 0), strict=True))
 
 
-def _unfinished_wav(data: bytes) -> bool:
+def _wav_samples(data: bytes) -> tuple[int, int] | None:
+    """Where a WAV's samples begin and how many bytes they are; None where the size is a placeholder.
+
+    A file that ends before them has none of them.
+    """
     place = 12
     while place + 8 <= len(data):
         name, size = data[place : place + 4], struct.unpack("<I", data[place + 4 : place + 8])[0]
         if name == b"data":
-            return size not in _PLACEHOLDERS and place + 8 + size > len(data)
+            return (place + 8, size) if 0 < size < _PLACEHOLDER else None
         # Chunks are padded to even sizes.
         place += 8 + size + size % 2
-    return True
+    return len(data), 1
+
+
+def _unfinished_wav(data: bytes) -> bool | None:
+    samples = _wav_samples(data)
+    return None if samples is None else sum(samples) > len(data)
 
 
 def _unfinished_ogg(data: bytes) -> bool:
-    """Pages (RFC 3533, section 6) must be whole, and the last one marked as the last of its stream."""
+    """Pages (RFC 3533, section 6) must be whole, and the last one marked as the last of its stream.
+
+    A recording of a broadcast, which nobody ended, counts as unfinished.
+    """
     place, last = 0, False
     while place < len(data):
         if data[place : place + 4] != b"OggS":

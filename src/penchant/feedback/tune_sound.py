@@ -44,7 +44,7 @@ _HIGHEST = 0.4
 
 
 def tempo(caption: Caption) -> float:
-    """Quarter notes a minute: by the metre; for one that is not listed 120, or 106 dotted quarters if it is compound."""
+    """Quarter notes a minute, by the metre; one that is not listed has 120, or 106 dotted quarters if compound."""
     return TEMPI.get(caption.metre, _USUAL[caption.unit == 8 and caption.beats % 3 == 0])
 
 
@@ -122,9 +122,7 @@ def _synthesiser(sound_font: Path, program: int, rate: int) -> Any:
         number = synthesiser.sfload(str(sound_font))
         synthesiser.program_select(0, number, 0, program)
     except Exception as error:
-        raise MediaError(
-            "is no sound font with this program.", file=sound_font, remedy="give an sf2 or sf3."
-        ) from error
+        raise MediaError("has no such program.", file=sound_font, remedy="give a sound font, sf2 or sf3.") from error
     return synthesiser
 
 

@@ -1,7 +1,7 @@
 """Rules of tunes: what can be counted in a melody without a model or an ear.
 
-The prompt is the tune's caption, "slip jig in 9/8, dorian" (`feedback.tune.caption_of`). With bars b_i, full at the ticks
-that the metre says, and notes p_j in semitones above the tonic:
+The prompt is the tune's caption, "slip jig in 9/8, dorian" (`feedback.tune.caption_of`). With notes p_j in semitones
+above the tonic, and bars that are full at the ticks that the metre says:
 
     form    1 - |ticks / (8 full bars) - 1|, at least 0; 0 if it did not end by itself, by a bar line
     valid   share of bars that add up; a pick-up and a last bar that complements it are one
@@ -11,8 +11,8 @@ that the metre says, and notes p_j in semitones above the tonic:
     repeat  share of steps that are not 0
     range   1 inside 10 to 21 semitones between highest and lowest note, falling to 0 twelve semitones beyond
 
-All are in [0, 1]. A text that is not wholly notation, or has no note, scores 0 throughout. Of use as alarms, filters and
-simple rewards, and easy to exploit as such: a scale up and down pleases every rule.
+All are in [0, 1]. A text that is not wholly notation, or has no note, scores 0 throughout. Of use as alarms, filters
+and simple rewards, and easy to exploit as such: a scale up and down pleases every rule.
 """
 
 from __future__ import annotations

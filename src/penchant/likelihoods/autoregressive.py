@@ -12,25 +12,28 @@ not known to follow a mask of ours exactly is scored on the plain path; it says 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from penchant.errors import RecipeError
+from penchant.errors import ModelError, RecipeError
+from penchant.likelihoods import _denoising
 from penchant.likelihoods.packing import Packed, pack
 from penchant.types import Asked, CandidateBatch, Density, Draw, Likelihood, LogProbs, TokenScores
 
 
 @dataclass(frozen=True, kw_only=True)
 class Autoregressive(Likelihood):
-    """Token log-probs of a causal language model.
+    """Token log-probs of a causal language model, or of music tokens, a step being a column of codes.
 
     Args:
         temperature: the logits are divided by it: what the policy *is* when it samples at that temperature. Online RL
             needs the one that its rollouts are drawn with; feedback that others drew is scored at 1.
+        caption_dropout: probability that a group is seen without its prompt, for models that are guided away from it
+            (MusicGen; 0.1 in its training).
         path: "tree" (shared prompt, tiled head) or "plain" (one row a candidate, full logits).
         row_tokens: tokens packed into one row of the tree path; None takes 1024 on a CPU, 4096 on a GPU.
     """
@@ -38,6 +41,7 @@ class Autoregressive(Likelihood):
     density: ClassVar[Density] = "exact"
 
     temperature: float = 1.0
+    caption_dropout: float = 0.0
     path: Literal["tree", "plain"] = "tree"
     row_tokens: int | None = None
 
@@ -46,12 +50,17 @@ class Autoregressive(Likelihood):
             raise RecipeError(f"no path is called '{self.path}'.", field="path", remedy="use tree or plain.")
         if not self.temperature > 0:
             raise RecipeError("not a temperature.", field="temperature", remedy="use 1.0, or what rollouts have.")
+        _denoising.check_options(steps=1, caption_dropout=self.caption_dropout, bank=None)
         if self.row_tokens is not None and self.row_tokens < 1:
             raise RecipeError("a row holds at least one token.", field="row_tokens", remedy="use 1024, or None.")
 
     def draw(self, batch: CandidateBatch, *, seed: int, epoch: int) -> Draw:
-        """Nothing is drawn."""
-        return Draw(key_B=("",) * batch.shape[0])
+        """Nothing but which prompts are dropped, if any are."""
+        dropped_B = _denoising.Counted(batch=batch, seed=seed, epoch=epoch).dropped(self.caption_dropout)
+        return Draw(
+            key_B=("",) * batch.shape[0],
+            dropped_B=None if dropped_B is None else dropped_B.to(batch.scores_BK.device),
+        )
 
     def log_prob(self, model: Any, batch: CandidateBatch, draw: Draw, *, keep_output: bool = False) -> LogProbs:
         """Log-prob of every completion token [B, K, T], differentiable in the model's parameters.
@@ -59,6 +68,8 @@ class Autoregressive(Likelihood):
         `keep_output` keeps `collision_BKT`, for objectives that weigh by how peaked the policy is, and what
         `divergence` compares.
         """
+        if draw.dropped_B is not None:
+            batch = _unprompted(model, batch, draw.dropped_B)
         length_BK = torch.where(batch.mask_BK, batch.candidates["length"], 0)
         mask_BKT = torch.arange(batch.candidates["tokens"].shape[-1], device=length_BK.device) < length_BK[..., None]
         asked = Asked(temperature=self.temperature, collision=keep_output, distributions=keep_output)
@@ -80,8 +91,10 @@ class Autoregressive(Likelihood):
         completion's end anything.
 
         Raises:
-            ModelError: the model has no value network, or none that can be read on a tree.
+            ModelError: the model has no value network.
         """
+        if not model.follows_masks:
+            return model.value_plain(batch)
         length_BK = torch.where(batch.mask_BK, batch.candidates["length"], 0)
         packed = self._packed(batch, length_BK)
         value_N = model.value_tree(packed)
@@ -102,6 +115,16 @@ class Autoregressive(Likelihood):
         if policy.output is None or reference.output is None:
             raise ValueError("both models' distributions are needed: call log_prob(..., keep_output=True).")
         return torch.where(policy.mask_BKT, policy.output.kl(reference.output), 0)
+
+
+def _unprompted(model: Any, batch: CandidateBatch, dropped_B: Tensor) -> CandidateBatch:
+    """The batch without the prompts that are dropped."""
+    if not model.null_prompt:
+        raise ModelError(
+            "knows no answer without a prompt.", field="likelihood.caption_dropout", remedy="leave it at 0."
+        )
+    length_B = torch.where(dropped_B, 0, batch.condition["prompt_length"])
+    return replace(batch, condition={**batch.condition, "prompt_length": length_B})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -25,7 +25,7 @@ class PromptHistory:
         eps: added to the deviation.
 
     Raises:
-        ValueError: a history of `size` never reaches `least`.
+        ValueError: a history of `size` never reaches `least`, or `eps` is not above 0.
 
     A prompt that always brought 1 is surprised by 3:
 
@@ -39,6 +39,8 @@ class PromptHistory:
     def __init__(self, *, size: int = 16, least: int = 16, eps: float = 1e-6) -> None:
         if not 1 <= least <= size:
             raise ValueError(f"a history of {size} rewards never holds {least}: least must lie in [1, size].")
+        if eps <= 0:
+            raise ValueError(f"eps {eps} must be > 0: equal rewards deviate by nothing.")
         self.size, self.least, self.eps = size, least, eps
         self._rewards: dict[str, deque[float]] = {}
 

@@ -6,7 +6,10 @@
 The whole completion is one action: its ratio is that of the joint probability, and the KL penalty stands in the reward,
 where it carries no gradient. On-policy the gradient is that of -A log pi(y): plain REINFORCE.
 
-Where we differ: the clip is TRL's, for more than one update a rollout; the paper has one update and no ratio.
+Where we differ:
+
+1. The clip is TRL's, for more than one update a rollout; the paper has one update and no ratio.
+2. An advantage with a scale "batch" divides by the deviation of a collection's plain rewards, as `Statistics` knows it.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from penchant.recipes import (
     flow_rwr,
     irepo,
     mapo,
+    music_scale,
     rankdpo,
     sft,
     text,
@@ -60,6 +61,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "wan-flow-dpo": wan.flow_dpo,
     "wan-flow-rwr": wan.flow_rwr,
     "sd3-rankdpo": rankdpo.sd3,
+    "stable-audio-dpo": music_scale.stable_audio_dpo,
     "llm-dpo": text.zephyr,
     "r1-distill-dto": dto.r1_distill,
 }

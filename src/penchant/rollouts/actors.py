@@ -10,6 +10,8 @@ import torch
 
 from penchant.errors import RecipeError
 from penchant.feedback.groups import Prompt
+from penchant.likelihoods.denoising_path import DenoisingPath
+from penchant.likelihoods.randomness import generator
 from penchant.models.completion import Completion
 from penchant.recipe import Recipe, Rollouts
 from penchant.types import Rollout
@@ -62,14 +64,26 @@ class SoundActor:
 class PathActor:
     """Denoising paths: the transitions that train, and the sample at their end."""
 
-    likelihood: Any
+    likelihood: DenoisingPath
+    feedback: Rollouts
     seed: int
 
     def draw(self, model: Any, prompts: Sequence[Prompt], seeds: Sequence[int], *, round: int) -> list[Rollout]:
-        """See `Actor`."""
+        """See `Actor`; which steps have noise is the same for a whole round."""
         from penchant.sampling.paths import draw_paths
 
-        return draw_paths(model, prompts, seeds, self.likelihood, round=round, seed=self.seed)
+        starts = None
+        if self.feedback.share_start:
+            starts = [int(generator(self.seed, round, p.text, "start").integers(2**31)) for p in prompts]
+        return draw_paths(
+            model,
+            [prompt.text for prompt in prompts],
+            seeds,
+            self.likelihood,
+            plan=self.likelihood.plan(seed=self.seed, collection=round),
+            start_seeds=starts,
+            batch_size=self.feedback.batch_size,
+        )
 
 
 @final
@@ -83,7 +97,14 @@ class LatentActor:
         """See `Actor`."""
         from penchant.sampling.paths import draw_latents
 
-        return draw_latents(model, prompts, seeds, steps=self.feedback.steps, guidance=self.feedback.guidance)
+        return draw_latents(
+            model,
+            [prompt.text for prompt in prompts],
+            seeds,
+            steps=self.feedback.steps,
+            guidance=self.feedback.guidance,
+            batch_size=self.feedback.batch_size,
+        )
 
 
 def actor_of(recipe: Recipe, model: Any, accelerator: Any) -> Actor:
@@ -94,8 +115,8 @@ def actor_of(recipe: Recipe, model: Any, accelerator: Any) -> Actor:
     """
     feedback, likelihood = recipe.feedback, recipe.likelihood
     assert isinstance(feedback, Rollouts)
-    if likelihood.density == "path":
-        return PathActor(likelihood=likelihood, seed=recipe.seed)
+    if isinstance(likelihood, DenoisingPath):
+        return PathActor(likelihood=likelihood, feedback=feedback, seed=recipe.seed)
     if likelihood.density == "bound":
         return LatentActor(feedback=feedback)
     if getattr(model, "modality", None) == "sound":

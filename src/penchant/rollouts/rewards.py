@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from penchant.errors import RecipeError
-from penchant.recipe import Reward, Rollouts
+from penchant.recipe import RewardTerm, Rollouts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,13 +83,13 @@ class Purse:
         return Earned(total_N=total_N, terms_NR=terms_NR, names=self.names)
 
 
-def _names(rewards: Sequence[Reward]) -> tuple[str, ...]:
+def _names(rewards: Sequence[RewardTerm]) -> tuple[str, ...]:
     """What metrics call the rewards: the last part of an address, or all of it where two end alike."""
     short = [r.judge.removeprefix("zoo:").rstrip("/").rsplit("/", 1)[-1] for r in rewards]
     return tuple(r.judge if short.count(s) > 1 else s for r, s in zip(rewards, short, strict=True))
 
 
-def _rescaled(score_N: np.ndarray, reward: Reward) -> np.ndarray:
+def _rescaled(score_N: np.ndarray, reward: RewardTerm) -> np.ndarray:
     found = (score_N - reward.low) / (reward.high - reward.low)
     return found.clip(0, 1) if reward.clip else found
 

@@ -175,7 +175,7 @@ def key_of(text: str) -> tuple[int, Mode, dict[str, int]]:
     if abs(sharps) > 7:
         raise AbcError("not understood", text.strip())
     changed = _SHARPS[:sharps] if sharps > 0 else _SHARPS[7 + sharps :] if sharps < 0 else ""
-    signature = {name: 1 if sharps > 0 else -1 for name in changed}
+    signature = dict.fromkeys(changed, 1 if sharps > 0 else -1)
     return 60 + (_SEMITONES[letter] + step) % 12, mode, signature
 
 

@@ -172,7 +172,7 @@ def _split(strains: Sequence[Sequence[Record]], family: Sequence[int], counts: C
 
 
 def captions(records: Sequence[Record]) -> list[str]:
-    """Captions that were learnt from `_ENOUGH` strains or more, the most frequent first: what to ask for in training."""
+    """Captions learnt from `_ENOUGH` strains or more, the most frequent first: what to ask for in training."""
     learnt = Counter(record.caption for record in records if record.split == "train")
     return [caption for caption, count in learnt.most_common() if count >= _ENOUGH]
 

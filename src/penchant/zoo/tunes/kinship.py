@@ -3,7 +3,8 @@
 Two strains begin alike when, transposition aside, they share
 
 - the first `NOTES` notes behind the pick-up, repeated notes counted once, or
-- the pitches that sound at `BEATS` points, four a bar in simple metres and two in compound ones, from the first full bar on.
+- the pitches that sound at `BEATS` points from the first full bar on, a quarter of a bar apart, or a dotted quarter
+  where the metre is compound.
 
 The first finds a variant in another rhythm, the second one with other ornaments.
 """

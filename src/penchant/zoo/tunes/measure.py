@@ -38,15 +38,14 @@ def measure(model: TextGenerator, records: Sequence[Record], *, samples: int = 2
     held = [unseen[place % len(unseen)] for place in range(samples)]
     validating = [record for record in records if record.split == "validation"]
     chosen = [validating[place * len(validating) // samples] for place in range(samples)]
+    often = [caption for caption in captions(records)[:12] for _ in range(16)]
     drawn = draw(model, seen)
     return {
         "samples": numbers(drawn),
         "samples, held-out captions": numbers(draw(model, held, first=samples)),
         "validation strains": numbers([Piece(prompt=r.caption, text=r.text) for r in chosen]),
         "samples that are a strain of training": {"share": copied(drawn, known)},
-        "valid bars": by_caption(
-            draw(model, [c for c in captions(records)[:12] for _ in range(16)], first=2 * samples)
-        ),
+        "valid bars": by_caption(draw(model, often, first=2 * samples)),
     }
 
 
