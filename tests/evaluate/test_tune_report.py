@@ -14,7 +14,18 @@ from test_evaluate_report import ATTACK, Page, text
 
 import penchant as pc
 from penchant.errors import ModelError, PenchantError
-from penchant.evaluate import Player, PlayerRow, PolicyResult, ReportData, sound_player, tune_player, write_report
+from penchant.evaluate import (
+    Player,
+    PlayerRow,
+    PolicyResult,
+    ReportData,
+    SoundSample,
+    load_samples,
+    save_samples,
+    sound_player,
+    tune_player,
+    write_report,
+)
 from penchant.evaluate import players as players_module
 from penchant.evaluate.compare import MEDIA, exhibited, formed, judged, moved, scored, spread
 from penchant.evaluate.sheet import Sheet
@@ -342,3 +353,11 @@ def test_where_a_judge_has_features_they_count():
     assert spread(base, Eye()).space == "features"
     assert moved(policy, base, Eye()).feature_cosine > 0.01
     assert moved(base, base, Eye()).feature_cosine == pytest.approx(0, abs=1e-12)
+
+
+def test_a_folder_of_sounds_comes_back_bit_for_bit(tmp_path):
+    kept = [SoundSample(prompt="a tone", seed=k, sound=tone(400 + k)) for k in range(2)]
+    save_samples(tmp_path, kept)
+    back = load_samples(tmp_path)
+    assert [(one.prompt, one.seed, one.sound.rate) for one in back] == [("a tone", k, 16_000) for k in range(2)]
+    assert all(np.array_equal(a.sound.samples, b.sound.samples) for a, b in zip(back, kept, strict=True))

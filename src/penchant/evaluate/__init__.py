@@ -30,6 +30,7 @@ from penchant.evaluate.report import write_report
 from penchant.evaluate.samples import (
     ClipSample,
     Sample,
+    SoundSample,
     TextSample,
     contact_sheet,
     load_samples,
@@ -71,6 +72,7 @@ __all__ = [
     "Sample",
     "SequenceKL",
     "SoundForm",
+    "SoundSample",
     "Standing",
     "TextForm",
     "TextPair",
