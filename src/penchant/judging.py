@@ -129,6 +129,7 @@ class Judging:
                 winner=winner_change(curves),
                 fidelity=self._fidelity(evidence),
                 form=form,
+                curves=curves,
             ),
             diversity=after,
             drift=moved(policy[-1], base[-1], eye, model=model, spec=self.recipe.policy),

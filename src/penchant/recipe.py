@@ -283,6 +283,8 @@ class Recipe:
             cached=self.reference.cache is not None,
             by_candidate=self.train.by_candidate,
         )
+        if isinstance(self.feedback, Preferences) and self.reference.kind == "round":
+            raise RecipeError("no round is drawn here.", field="reference.kind", remedy="use start, or rollouts.")
         if isinstance(self.feedback, Rollouts):
             _require_rollouts(self.feedback, self.policy, self.likelihood, self.objective, self.train)
 

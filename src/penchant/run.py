@@ -132,7 +132,7 @@ def _align(recipe: Recipe, folder: Path, resume: bool, say: Say) -> Run:
     reference = recipe.reference.build(model) if needs.reference or needs.mismatched else None
     quiet(reference.describe() if reference is not None else "reference: none needed")
     cache = Path(recipe.cache or folder.parent / "cache")
-    data = source.data(model, cache, accelerator, quiet)
+    data = source.data(model, reference, cache, accelerator, quiet)
     for note in model.notes():
         quiet(note)
     accelerator.wait_for_everyone()

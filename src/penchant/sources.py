@@ -32,7 +32,7 @@ class Source(Protocol):
     def asked(self) -> list[Prompt]:
         """The prompts that are trained on."""
 
-    def data(self, model: Any, cache: Path, accelerator: Any, say: Say) -> Data:
+    def data(self, model: Any, reference: Any, cache: Path, accelerator: Any, say: Say) -> Data:
         """What the loop is given; `cache` is a folder for encodings."""
 
 
@@ -91,7 +91,7 @@ class GivenGroups:
         """The groups' prompts."""
         return [group.group.asked() for group in self.selection]
 
-    def data(self, model: Any, cache: Path, accelerator: Any, say: Say) -> Data:
+    def data(self, model: Any, reference: Any, cache: Path, accelerator: Any, say: Say) -> Data:
         """The groups, encoded once."""
         from penchant.train.encoding import Encoder
 
@@ -164,7 +164,7 @@ class EarnedGroups:
         """All prompts that may be asked."""
         return list(self.prompts)
 
-    def data(self, model: Any, cache: Path, accelerator: Any, say: Say) -> Data:
+    def data(self, model: Any, reference: Any, cache: Path, accelerator: Any, say: Say) -> Data:
         """A collector of rollouts; nothing is drawn yet."""
         from penchant.rollouts import Collector
         from penchant.rollouts.actors import actor_of
@@ -172,7 +172,7 @@ class EarnedGroups:
 
         assert isinstance(self.recipe.feedback, Rollouts)
         actor, purse = actor_of(self.recipe, model, accelerator), Purse(self.recipe.feedback)
-        return Collector(self.recipe, self.prompts, actor, purse, accelerator)
+        return Collector(self.recipe, self.prompts, actor, purse, accelerator, reference)
 
 
 def _earned(recipe: Recipe, spec: Rollouts, say: Say) -> EarnedGroups:

@@ -120,6 +120,13 @@ def test_peaks_are_the_same_in_pieces():
         assert true_peak(long) == pytest.approx(np.abs(resample_poly(long.samples, 4, 1, axis=1)).max(), rel=1e-6)
 
 
+def test_the_border_of_a_piece_is_no_edge():
+    # A level held for long has no peak beyond itself; cut anywhere, its edge would.
+    ramp = np.linspace(0, 1, 8000)
+    held = np.concatenate([ramp, np.ones(17 * 8000), ramp[::-1]])[None].astype(np.float32) * np.float32(0.5)
+    assert true_peak(Sound(samples=held, rate=8000)) == pytest.approx(0.5, rel=2e-3)
+
+
 @pytest.mark.parametrize(
     ("sound", "problem"),
     [

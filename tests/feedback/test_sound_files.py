@@ -223,8 +223,14 @@ def test_damage_does_not_pass_for_music(name):
     assert refusal(damaged(file(name, noise(seconds=6, rate=48_000)))) == "the sound is corrupt."
 
 
-def empty(name: str) -> bytes:
-    return written(np.zeros((1, 0), np.float32), *FILES[name][0])
+@pytest.mark.parametrize("name", ["flac", "flac, 24 bits", "ogg, flac", "opus"])
+@given(place=st.floats(0.5, 0.99), bit=st.integers(0, 7))
+@settings(max_examples=25, deadline=None)
+def test_one_wrong_bit_is_seen_where_there_are_checksums(name, place, bit):
+    # The writer leaves eight kilobytes of padding in front of a FLAC's frames.
+    data = bytearray(_files.setdefault(name, file(name, melody(seconds=0.5, rate=48_000))))
+    data[int(place * len(data))] ^= 1 << bit
+    assert refusal(bytes(data)) in ("the sound is corrupt.", "the sound is truncated.")
 
 
 REFUSED = {

@@ -168,13 +168,12 @@ def select(inputs: ObjectiveInputs, index: Any) -> ObjectiveInputs:
     """The same selection of every input."""
     assert inputs.reference is not None
     assert inputs.mismatched is not None
-    assert inputs.behavior is not None
     others = {name: getattr(inputs, name) for name in ("divergence_BKT", "value_BKT", "behavior_value_BKT")}
     return ObjectiveInputs(
         policy=take(inputs.policy, index),
         reference=take(inputs.reference, index),
         mismatched=(take(inputs.mismatched[0], index), take(inputs.mismatched[1], index)),
-        behavior=take(inputs.behavior, index),
+        behavior=None if inputs.behavior is None else take(inputs.behavior, index),
         statistics=inputs.statistics,
         **{name: value[index] for name, value in others.items()},
         scores_BK=inputs.scores_BK[index],

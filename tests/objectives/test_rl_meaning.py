@@ -29,10 +29,11 @@ from penchant.objectives import (
     GroupRelative,
     RawAdvantage,
 )
-from penchant.types import Density, Statistics
+from penchant.types import Density, Objective, Statistics
 
 RAW = RawAdvantage()
 UNSCALED = GroupRelative(scale="none")
+by_name = {"ids": lambda o: type(o).__name__}
 
 
 @pytest.mark.parametrize("density", ["exact", "bound", "path"])
@@ -184,6 +185,19 @@ def test_advantage_weighted_matching_is_grpo_on_a_bound() -> None:
     error_B = (centred(inputs) * -inputs.policy.step_BKT).mean((-1, -2))
     (expected,) = torch.autograd.grad(error_B.sum(), inputs.policy.step_BKT)
     assert_close(gradient(GRPO(advantage=UNSCALED), inputs), expected)
+
+
+@pytest.mark.parametrize("objective", [GRPO(), DAPO(), CISPO(), GMPO(), RLOO(beta=0.0)], **by_name)
+def test_an_unscorable_sample_is_in_no_baseline_and_has_no_gradient(objective: Objective) -> None:
+    inputs = on_policy()
+    others = select(inputs, (slice(None), [0, 2]))
+    inputs.scores_BK[:, 1] = math.nan
+    grad_BKT = gradient(objective, inputs)
+    assert (grad_BKT[:, 1] == 0).all()
+    # Only the normaliser knows that there is one sample more.
+    ratio_BKT = grad_BKT[:, [0, 2]] / gradient(objective, others)
+    assert_close(ratio_BKT.nan_to_num(ratio_BKT[0, 0, 0].item()), ratio_BKT[:1, :1, :1].expand_as(ratio_BKT))
+    assert 0 < ratio_BKT[0, 0, 0] < 1
 
 
 def test_groups_that_say_nothing_are_counted() -> None:

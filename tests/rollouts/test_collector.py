@@ -19,9 +19,10 @@ from penchant.errors import CheckpointError, RecipeError
 from penchant.feedback.groups import Prompt
 from penchant.likelihoods import Autoregressive
 from penchant.models.completion import Decoding
-from penchant.objectives import IREPO, RWR, SoftmaxWeight
+from penchant.objectives import GRPO, IREPO, REINFORCE, RWR, SoftmaxWeight
 from penchant.recipe import Recipe, RewardTerm, Training
 from penchant.recipe_file import from_toml, to_toml
+from penchant.references import Reference
 from penchant.rollouts import Collector
 from penchant.rollouts.actors import actor_of
 from penchant.rollouts.prompts import turns
@@ -30,9 +31,9 @@ from penchant.run import align
 from penchant.types import CandidateBatch, Draw
 
 
-def collector(run: Recipe, model: Any) -> Collector:
+def collector(run: Recipe, model: Any, reference: Any = None) -> Collector:
     asked = [Prompt(text=word) for word in WORDS]
-    return Collector(run, asked, actor_of(run, model, Accelerator()), Purse(run.feedback), Accelerator())
+    return Collector(run, asked, actor_of(run, model, Accelerator()), Purse(run.feedback), Accelerator(), reference)
 
 
 @pytest.fixture(scope="module")
@@ -176,25 +177,32 @@ def test_the_policy_earns_more_than_it_did(llama, prompts, tmp_path):
     assert np.mean(reward[-5:]) > np.mean(reward[:5]) + 0.05
 
 
-@pytest.mark.parametrize(("lora", "rollouts"), [(2, {}), (0, {"keep": 2}), (2, {"passes": 2})])
-def test_a_resumed_run_ends_with_the_bits_of_one_that_never_stopped(
-    lora, rollouts, llama, prompts, tmp_path, monkeypatch
-):
+RESUMED = {
+    "an adapter": {},
+    "kept rounds": {"lora": 0, "rollouts": {"keep": 2}},
+    "two passes": {"rollouts": {"passes": 2}, "objective": GRPO()},
+    "a value network": {"lora": 0, "objective": REINFORCE()},
+    "a lagging reference": {"objective": GRPO(beta=0.1), "reference": Reference(kind="round", lag=0.5)},
+}
+
+
+@pytest.mark.parametrize("changes", RESUMED.values(), ids=RESUMED)
+def test_a_resumed_run_ends_with_the_bits_of_one_that_never_stopped(changes, llama, prompts, tmp_path, monkeypatch):
     import penchant.train.guards as guards
 
-    whole = recipe(llama, prompts, tmp_path / "whole", lora=lora, rollouts=rollouts)
+    whole = recipe(llama, prompts, tmp_path / "whole", **changes)
     align(whole, say=quiet)
     for step in (1, 2, 3):
         cut = replace(whole, out=str(tmp_path / f"cut-{step}"))
         with monkeypatch.context() as patch:
-            patch.setattr(guards, "StopRequest", lambda step=step: _StopAfter(step))
+            patch.setattr(guards, "StopRequest", lambda step=step: StopAfter(step))
             assert align(cut, say=quiet).outcome.stopped_by == 15
         align(cut, resume=True, say=quiet)
         assert same(weights(tmp_path / f"cut-{step}"), weights(tmp_path / "whole"))
         assert metrics(tmp_path / f"cut-{step}") == metrics(tmp_path / "whole")
 
 
-class _StopAfter:
+class StopAfter:
     def __init__(self, step: int) -> None:
         self._left = itertools.count(step, -1)
 
@@ -253,3 +261,36 @@ def test_online_dpo_is_one_more_choice_of_objective(llama, prompts, tmp_path):
     align(run, say=quiet)
     assert all(np.isfinite(line["loss"]) for line in metrics(tmp_path / "run"))
     assert metrics(tmp_path / "run")[0]["loss"] == pytest.approx(np.log(2), abs=1e-6)
+
+
+@pytest.mark.parametrize("lag", [0.0, 0.5])
+def test_the_old_policy_is_the_one_that_drew_the_round(lag, llama, prompts, tmp_path):
+    run = recipe(llama, prompts, tmp_path, lora=0, objective=GRPO(beta=0.1), reference=Reference(kind="round", lag=lag))
+    model = penchant.load(llama)
+    reference = run.reference.build(model)
+    data = collector(run, model, reference)
+
+    def scores(who: Any) -> torch.Tensor:
+        return who(run.likelihood, model, batch, Draw(key_B=batch.group_ids)).per_step().detach()
+
+    def policy(likelihood: Any, *rest: Any) -> Any:
+        return likelihood.log_prob(*rest)
+
+    begun = [p.detach().clone() for p in model.trainable_parameters()]
+    for step in (0, 2):
+        data.before_step(step, model)
+        batch = data.batch(range(4))
+        assert batch.behavior is not None
+        same_as_drawn = torch.allclose(scores(reference.log_prob), batch.behavior.per_step(), atol=1e-5)
+        assert same_as_drawn == (step == 0 or lag == 0)
+        with torch.no_grad():
+            for parameter in model.trainable_parameters():
+                parameter.add_(0.01)
+        # What the policy becomes within a round changes nothing.
+        assert not torch.allclose(scores(policy), scores(reference.log_prob), atol=1e-4)
+    expected = [b + (1 - lag) * 0.01 for b in begun]
+    assert all(torch.allclose(w, e, atol=1e-6) for w, e in zip(reference.state().values(), expected, strict=True))
+    with pytest.raises(RecipeError, match="another one"):
+        Reference(kind="round", cache="kept.sqlite")
+    with pytest.raises(RecipeError, match="of rounds alone"):
+        Reference(kind="start", lag=0.5)

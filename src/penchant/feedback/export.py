@@ -113,7 +113,7 @@ def _sound_row(group: Group, dimension: str) -> dict[str, Any]:
         raise FeedbackError(
             f"group {group.id[:12]} is a tie, which the layout cannot say.", remedy="drop ties, or use export_groups."
         )
-    row = {"prompt": group.prompt, "strategy": str(group.extra.get("strategy", "")) or None}
+    row: dict[str, Any] = {"prompt": group.prompt, "strategy": str(group.extra.get("strategy", "")) or None}
     for side, place in zip(("chosen", "rejected"), (0, 1) if first > second else (1, 0), strict=True):
         row[side] = {"bytes": media[place].bytes(), "path": None}
         row[f"{side}_model"] = group.candidates[place].model

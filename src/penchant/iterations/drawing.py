@@ -121,5 +121,6 @@ _MADE: dict[Modality, Callable[[Any, int, str], Candidate]] = {
     "picture": _picture,
     "text": _text,
     "clip": _clip,
+    "tune": _text,
     "sound": _sound,
 }

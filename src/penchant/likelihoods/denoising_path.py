@@ -191,7 +191,7 @@ class DenoisingPath(Likelihood):
             step_BKT=_denoising.scatter(step_N, index_N, shape),
             mask_BKT=mask_BKT,
             density="path",
-            output=_kept(kernel, index_N, shape, mask_BKT) if keep_output else None,
+            output=_spread(kernel, index_N, shape) if keep_output else None,
         )
 
     def divergence(self, policy: LogProbs, reference: LogProbs) -> Float[Tensor, "B K T"]:
@@ -199,6 +199,7 @@ class DenoisingPath(Likelihood):
         if policy.output is None or reference.output is None:
             raise ValueError("both models' outputs are needed: call log_prob(..., keep_output=True).")
         mine, other = policy.output, reference.output
+        # Where a candidate is missing the deviation is 0 and the KL no number.
         kl_BKT = gaussian_kl(mine.mean, other.mean, mine.kl_std, batch_dims=3)
         return torch.where(policy.mask_BKT, kl_BKT, 0)
 
@@ -216,8 +217,5 @@ def _rows(batch: CandidateBatch) -> tuple[Tensor, Tensor, Tensor, Tensor, tuple[
     return index_N // (K * T), index_N // T % K, index_N % T, index_N, (B, K, T)
 
 
-def _kept(kernel: Kernel, index_N: Tensor, shape: tuple[int, int, int], mask_BKT: Tensor) -> Kernel:
-    spread = replace(kernel, **{n: _denoising.scatter(v, index_N, shape) for n, v in vars(kernel).items()})
-    # A KL divides by the deviation, of missing candidates too.
-    std, kl_std = (torch.where(mask_BKT, value, 1) for value in (spread.std, spread.kl_std))
-    return replace(spread, std=std, kl_std=kl_std)
+def _spread(kernel: Kernel, index_N: Tensor, shape: tuple[int, int, int]) -> Kernel:
+    return replace(kernel, **{name: _denoising.scatter(v, index_N, shape) for name, v in vars(kernel).items()})

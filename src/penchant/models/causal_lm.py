@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -42,13 +42,15 @@ class CausalLM(LanguageModel):
         spec: the `Policy` it was loaded from.
         chats: whether prompts and completions go through the tokenizer's chat template.
         has_adapters: whether a LoRA adapter trains.
+        modality: what completions are, "text" or "tune"; the policy's notation says which.
         cut: how many prompts and completions were longer than the policy allows, and lost the rest.
     """
 
-    modality: ClassVar[str] = "text"
+    modality: str = "text"
 
     def __init__(self, model: Any, tokenizer: Any, spec: Policy) -> None:
         self.bare, self.tokenizer, self.spec = model.eval(), tokenizer, spec
+        self.modality = spec.notation or "text"
         self.has_adapters = False
         self.module: nn.Module = LanguageScoring(model)
         self.follows_masks = follows_masks(model)

@@ -36,6 +36,8 @@ class Policy:
         guidance: scale of classifier-free guidance that is part of a music token model's policy: rollouts are drawn and
             candidates scored with it, at twice the cost. 1 is the conditional branch alone.
         chat: whether texts go through the tokenizer's chat template: if there is one ("auto"), always, or never.
+        notation: what completions are when they are no plain texts: "tune", music in the words of
+            `penchant.feedback.tune`. They are then judged and shown as music.
         max_prompt: longest prompt in tokens; what is over loses its beginning (for music its end), and is counted. None
             for no limit.
         max_completion: longest completion in tokens; what is over loses its end, and is counted. None for no limit.
@@ -58,6 +60,7 @@ class Policy:
     seconds: float | None = None
     guidance: float = 1.0
     chat: Literal["auto", "template", "plain"] = "auto"
+    notation: Literal["tune"] | None = None
     max_prompt: int | None = None
     max_completion: int | None = None
 
@@ -74,6 +77,10 @@ class Policy:
             )
         if self.chat not in ("auto", "template", "plain"):
             raise ModelError(f"no chat is '{self.chat}'.", field="chat", remedy="use auto, template or plain.")
+        if self.notation not in (None, "tune"):
+            raise ModelError(
+                f"no notation is '{self.notation}'.", field="notation", remedy="use tune, or leave it out."
+            )
         if self.seconds is not None and not 0 < self.seconds < float("inf"):
             raise ModelError(f"no sound lasts {self.seconds} s.", field="seconds", remedy="use more than 0, or None.")
         if not 0 <= self.guidance < float("inf"):

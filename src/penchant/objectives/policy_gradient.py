@@ -25,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from penchant.objectives import inputs as read
-from penchant.objectives.metrics import mean_where, pair_metrics
+from penchant.objectives.metrics import mean_where, pair_metrics, std_where
 from penchant.objectives.ratios import Estimator, Level, counted_steps, kl_steps, policy_steps, ratios
 from penchant.types import ObjectiveInputs, ObjectiveOutput
 
@@ -95,10 +95,9 @@ def clipped(
 @torch.no_grad()
 def advantage_metrics(inputs: ObjectiveInputs, advantage_BK: Tensor) -> dict[str, Tensor]:
     """Mean and deviation of the advantages, and the share of groups that they say nothing about."""
-    mean = mean_where(advantage_BK, inputs.mask_BK)
     silent_B = ((advantage_BK == 0) | ~inputs.mask_BK).all(-1)
     return {
-        "advantages/mean": mean,
-        "advantages/std": mean_where((advantage_BK - mean).square(), inputs.mask_BK).sqrt(),
+        "advantages/mean": mean_where(advantage_BK, inputs.mask_BK),
+        "advantages/std": std_where(advantage_BK, inputs.mask_BK),
         "advantages/silent": mean_where(silent_B.to(advantage_BK.dtype), inputs.mask_BK.any(-1)),
     }

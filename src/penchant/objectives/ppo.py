@@ -18,7 +18,7 @@ Where we differ:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -27,11 +27,11 @@ from torch import Tensor
 from penchant.objectives import inputs as read
 from penchant.objectives.advantages import RawAdvantage, advantages, whitened
 from penchant.objectives.composed import declare
-from penchant.objectives.metrics import mean_where, pair_metrics
+from penchant.objectives.metrics import mean_where, pair_metrics, std_where
 from penchant.objectives.policy_gradient import clipped, normalised
-from penchant.objectives.ratios import behavior_steps, counted_steps, ratios
+from penchant.objectives.ratios import behavior_steps, counted_steps, kl_needs, ratios
 from penchant.objectives.rloo import sampled_drift
-from penchant.objectives.values import generalised_advantages, last_steps, value_metrics, value_steps
+from penchant.objectives.values import VALUE, generalised_advantages, last_steps, value_metrics, value_steps
 from penchant.types import Needs, Objective, ObjectiveInputs, ObjectiveOutput
 
 
@@ -50,9 +50,7 @@ class PPO(Objective):
         whiten: bring the advantages of the batch at hand to mean 0 and deviation 1, as TRL always does.
     """
 
-    needs: ClassVar[Needs] = Needs(
-        reference=True, value=True, min_candidates=1, density=frozenset({"exact"}), scores="reward"
-    )
+    needs: ClassVar[Needs] = replace(VALUE, reference=True)
     cite: ClassVar[tuple[str, ...]] = ("schulman2017ppo", "ziegler2019finetuning", "schulman2016gae")
 
     gamma: float = 1.0
@@ -67,16 +65,7 @@ class PPO(Objective):
     def __post_init__(self) -> None:
         if not (0 <= self.gamma <= 1 and 0 <= self.lam <= 1):
             raise ValueError(f"gamma {self.gamma} and lam {self.lam} must lie in [0, 1].")
-        declare(
-            self,
-            Needs(
-                reference=self.beta > 0,
-                value=True,
-                min_candidates=1,
-                density=frozenset({"exact"}),
-                scores="reward",
-            ),
-        )
+        declare(self, kl_needs(self.beta, "k1"), VALUE)
 
     def __call__(self, inputs: ObjectiveInputs) -> ObjectiveOutput:
         steps_BKT, value_BKT = counted_steps(inputs), value_steps(inputs)
@@ -89,10 +78,9 @@ class PPO(Objective):
         error_BKT = self._value_loss(value_BKT, old_BKT, target_BKT)
         loss_BKT = torch.where(steps_BKT, policy_BKT + self.value_weight * error_BKT, 0)
         metrics = pair_metrics(inputs, read.log_prob(inputs)) | value_metrics(value_BKT, target_BKT, steps_BKT)
-        centre = mean_where(advantage_BKT, steps_BKT)
         metrics |= {
-            "advantages/mean": centre,
-            "advantages/std": mean_where((advantage_BKT - centre).square(), steps_BKT).sqrt(),
+            "advantages/mean": mean_where(advantage_BKT, steps_BKT),
+            "advantages/std": std_where(advantage_BKT, steps_BKT),
             "ratio/mean": mean_where(ratio_BKT, steps_BKT),
             "ratio/clipped": mean_where(cut_BKT.to(ratio_BKT.dtype), steps_BKT),
             "loss/value": mean_where(error_BKT, steps_BKT),

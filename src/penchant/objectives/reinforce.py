@@ -20,18 +20,17 @@ Where we differ:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
 
 from penchant.objectives import inputs as read
 from penchant.objectives.advantages import RawAdvantage, Whitened, advantages, whitened
 from penchant.objectives.composed import declare
-from penchant.objectives.metrics import mean_where, pair_metrics
-from penchant.objectives.ratios import counted_steps, kl_steps, policy_steps
-from penchant.objectives.values import value_metrics, value_steps
+from penchant.objectives.metrics import mean_where, pair_metrics, std_where
+from penchant.objectives.ratios import counted_steps, kl_needs, kl_steps, policy_steps
+from penchant.objectives.values import VALUE, value_metrics, value_steps
 from penchant.types import Needs, Objective, ObjectiveInputs, ObjectiveOutput
 
 
@@ -48,14 +47,7 @@ class REINFORCE(Objective):
         whiten_advantages: bring the advantages of all tokens of the batch at hand to mean 0 and deviation 1.
     """
 
-    needs: ClassVar[Needs] = Needs(
-        reference=True,
-        divergence=True,
-        value=True,
-        min_candidates=1,
-        density=frozenset({"exact"}),
-        scores="reward",
-    )
+    needs: ClassVar[Needs] = replace(VALUE, reference=True, divergence=True)
     cite: ClassVar[tuple[str, ...]] = ("cideron2024musicrl", "williams1992reinforce")
 
     alpha: float = 0.05
@@ -67,18 +59,7 @@ class REINFORCE(Objective):
     def __post_init__(self) -> None:
         if not 0 <= self.alpha < 1:
             raise ValueError(f"alpha {self.alpha} is the share of the KL term and must lie in [0, 1).")
-        regular = self.alpha > 0
-        declare(
-            self,
-            Needs(
-                reference=regular,
-                divergence=regular,
-                value=True,
-                min_candidates=1,
-                density=frozenset({"exact"}),
-                scores="reward",
-            ),
-        )
+        declare(self, kl_needs(self.alpha, "exact"), VALUE)
 
     def __call__(self, inputs: ObjectiveInputs) -> ObjectiveOutput:
         steps_BKT, value_BKT = counted_steps(inputs), value_steps(inputs)
@@ -97,13 +78,9 @@ class REINFORCE(Objective):
             metrics["kl"] = mean_where(kl_BKT, steps_BKT)
             metrics["kl/sequence"] = mean_where(kl_BKT.sum(-1), inputs.mask_BK)
         metrics["advantages/mean"] = mean_where(advantage_BKT, known_BKT)
-        metrics["advantages/std"] = _spread(advantage_BKT, known_BKT)
+        metrics["advantages/std"] = std_where(advantage_BKT, known_BKT)
         metrics["loss/value"] = mean_where(error_BKT.square(), known_BKT)
         metrics |= value_metrics(value_BKT, return_BK[:, :, None].expand_as(value_BKT), known_BKT)
         divisor_BK = steps_BKT.sum(-1).clamp(min=1) if self.reduce == "mean" else 1
         loss_B = (loss_BKT.sum(-1) / divisor_BK).sum(-1) / inputs.mask_BK.sum(-1).clamp(min=1)
         return ObjectiveOutput(loss_B=loss_B, metrics=metrics)
-
-
-def _spread(value: Tensor, where: Tensor) -> Tensor:
-    return mean_where((value - mean_where(value, where)).square(), where).sqrt()

@@ -13,7 +13,10 @@ from torch import Tensor
 from penchant.objectives import inputs as read
 from penchant.objectives.metrics import mean_where
 from penchant.objectives.ratios import counted_steps
-from penchant.types import ObjectiveInputs
+from penchant.types import Needs, ObjectiveInputs
+
+# What they all need: one forecast a step, so steps that are tokens; rewards; no other candidate.
+VALUE = Needs(value=True, min_candidates=1, density=frozenset({"exact"}), scores="reward")
 
 
 def value_steps(inputs: ObjectiveInputs) -> Float[Tensor, "B K T"]:

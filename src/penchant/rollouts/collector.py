@@ -23,6 +23,8 @@ from penchant.errors import CheckpointError
 from penchant.feedback.groups import Prompt
 from penchant.likelihoods.randomness import generator
 from penchant.recipe import Recipe, Rollouts
+from penchant.references.base import ReferenceModel
+from penchant.references.round import RoundStart
 from penchant.rollouts.actors import Actor
 from penchant.rollouts.prompts import turns
 from penchant.rollouts.rewards import Earned, Purse
@@ -67,13 +69,23 @@ class Collector:
         actor: who draws.
         purse: who rewards.
         accelerator: which of how many processes this is.
+        reference: what the policy is compared with; one that follows the rounds is told of each.
     """
 
-    def __init__(self, recipe: Recipe, prompts: Sequence[Prompt], actor: Actor, purse: Purse, accelerator: Any) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        prompts: Sequence[Prompt],
+        actor: Actor,
+        purse: Purse,
+        accelerator: Any,
+        reference: ReferenceModel | None = None,
+    ) -> None:
         assert isinstance(recipe.feedback, Rollouts)
         self.recipe, self.prompts, self.actor, self.purse = recipe, list(prompts), actor, purse
         self.feedback: Rollouts = recipe.feedback
         self.accelerator = accelerator
+        self.follower = reference if isinstance(reference, RoundStart) else None
         self.rounds: list[Round] = []
         # Whole rounds fit into whole steps: the recipe sees to it.
         self.steps = self.feedback.passes * self.feedback.prompts_a_round // recipe.train.batch_size
@@ -86,6 +98,8 @@ class Collector:
         number = step // self.steps
         if not self.rounds or self.rounds[-1].number != number:
             fresh = self._drawn(number, model)
+            if self.follower is not None:
+                self.follower.renew(model)
             if step == 0:
                 _warm(model, fresh.statistics.mean)
             self.rounds = [*self.rounds, fresh][-self.feedback.keep :]
@@ -176,6 +190,8 @@ class Collector:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The rounds that are trained on."""
         tensors: dict[str, Tensor] = {}
+        if self.follower is not None:
+            tensors |= {f"reference.{name}": weight for name, weight in self.follower.state().items()}
         for i, found in enumerate(self.rounds):
             named = {"score": found.score_PK}
             named |= {f"candidates.{name}": value for name, value in found.candidates.items()}
@@ -206,6 +222,8 @@ class Collector:
                 field="feedback",
                 remedy="resume with the recipe that was saved beside it.",
             )
+        if self.follower is not None:
+            self.follower.restore(_under("reference", tensors))
         self.rounds = [_restored(i, record, tensors) for i, record in enumerate(state["rounds"])]
 
     def _name(self) -> str:
@@ -214,17 +232,18 @@ class Collector:
         return hashlib.blake2b(repr(asked).encode(), digest_size=16).hexdigest()
 
 
-def _restored(i: int, record: Mapping[str, Any], tensors: Tensors) -> Round:
-    def under(prefix: str) -> dict[str, Tensor]:
-        start = f"{i}.{prefix}."
-        return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+def _under(prefix: str, tensors: Tensors) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
 
-    behavior, (steps, mean, std) = under("behavior"), record["statistics"]
+
+def _restored(i: int, record: Mapping[str, Any], tensors: Tensors) -> Round:
+    behavior, (steps, mean, std) = _under(f"{i}.behavior", tensors), record["statistics"]
     return Round(
         number=int(record["number"]),
         prompts=tuple(record["prompts"]),
-        candidates=under("candidates"),
-        condition=under("condition"),
+        candidates=_under(f"{i}.candidates", tensors),
+        condition=_under(f"{i}.condition", tensors),
         score_PK=tensors[f"{i}.score"],
         behavior=(behavior["step"], behavior["mask"]) if behavior else None,
         statistics=Statistics(steps=steps, mean=mean, std=std),

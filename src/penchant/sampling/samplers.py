@@ -20,7 +20,7 @@ from penchant.types import LanguageModel
 if TYPE_CHECKING:
     from penchant.recipe import Evaluation
 
-Modality = Literal["picture", "text", "clip", "sound"]
+Modality = Literal["picture", "text", "clip", "tune", "sound"]
 
 
 class Sampler(Protocol):
@@ -131,12 +131,10 @@ class MusicSampler:
         return self.model.generate(prompts, seeds=seeds, decoding=self.decoding)
 
 
-@final
 @dataclass(frozen=True, kw_only=True)
-class TextSampler:
-    """Completions of a `CausalLM`."""
+class CompletionSampler:
+    """Completions of a `CausalLM`; a subclass says what they are."""
 
-    modality: ClassVar[Modality] = "text"
     codec: ClassVar[Codec] = TextCodec()
 
     model: Any
@@ -157,6 +155,22 @@ class TextSampler:
         return self.model.complete(prompts, seeds=seeds, decoding=self.decoding)
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class TextSampler(CompletionSampler):
+    """Texts."""
+
+    modality: ClassVar[Modality] = "text"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TuneSampler(CompletionSampler):
+    """Tunes, in the notation of `penchant.feedback.tune`."""
+
+    modality: ClassVar[Modality] = "tune"
+
+
 _PIPELINES: dict[str, type[PictureSampler] | type[ClipSampler] | type[SoundSampler]] = {
     "picture": PictureSampler,
     "clip": ClipSampler,
@@ -167,7 +181,8 @@ _PIPELINES: dict[str, type[PictureSampler] | type[ClipSampler] | type[SoundSampl
 def sampler_of(model: Any, spec: Evaluation) -> Sampler:
     """The sampler of a loaded model with an evaluation's settings, by what the model makes."""
     if isinstance(model, TextGenerator):
-        return TextSampler(model=model, decoding=spec.decoding or Decoding(), batch_size=spec.batch_size)
+        written = TuneSampler if getattr(model, "modality", None) == "tune" else TextSampler
+        return written(model=model, decoding=spec.decoding or Decoding(), batch_size=spec.batch_size)
     if isinstance(model, LanguageModel):
         temperature = 1.0 if spec.decoding is None else spec.decoding.temperature
         decoding = MusicDecoding(temperature=temperature, guidance=spec.guidance)

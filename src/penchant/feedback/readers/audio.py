@@ -82,7 +82,7 @@ def _judgements(row: Row, vote: str, listened: dict[str, float | None]) -> tuple
     """The vote, with the seconds that each candidate (by its id) was played; after BOTH_BAD two labels too."""
     who, source = annotator(row.values.get("user_pseudonym")), source_of(row)
     times = {name: seconds for name, seconds in listened.items() if seconds is not None}
-    extra = {"listened": times} if times else {}
+    extra: dict[str, Any] = {"listened": times} if times else {}
     if comment := name_or_none(row.values.get("feedback")):
         extra |= {"comment": comment}
     pair = Judgement(kind="pair", values=PREFERENCES[vote], annotator=who, source=source, extra=extra | {"vote": vote})
