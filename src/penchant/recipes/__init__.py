@@ -20,6 +20,7 @@ from penchant.recipes import (
     rankdpo,
     sft,
     text,
+    tune_rewards,
     videoreward,
     wan,
 )
@@ -92,6 +93,11 @@ REWARDS: dict[str, Callable[[], RewardRecipe]] = {
     "qwen2vl-videoreward": videoreward.qwen2vl,
     "flow-nrg": flow_nrg.embedded,
     "wan-flow-nrg": flow_nrg.wan,
+    "tune-adherence": tune_rewards.adherence,
+    "tune-quality": tune_rewards.quality,
+    "tune-preference": tune_rewards.preference,
+    "tune-preference-full": tune_rewards.full_preference,
+    "tune-judge": tune_rewards.judge,
 }
 
 _VERBS: dict[str, dict[str, Callable[[], Any]]] = {
