@@ -140,7 +140,7 @@ def moved(method: str) -> dict[str, Any]:
     }
     names = [n for n in metrics[0][0] if n.startswith(("rewards/", "rollouts/")) or n in ("kl/sequence",)]
     ends = {
-        name: [float(np.mean([[line[name] for line in run[rows]] for run in metrics])) for rows in _ENDS}
+        name: [float(np.mean([[line[name] for line in run[rows]] for run in metrics])) for rows in _ENDS]
         for name in names
     }
     return {
@@ -156,12 +156,11 @@ _ENDS = (slice(None, 5), slice(-5, None))
 
 def preference_model() -> dict[str, Any]:
     """Accuracy on held-out votes, beside the listeners' own agreement, and the paper's ablations."""
+    from penchant.assets import path
     from penchant.feedback import read
     from penchant.judges import load
     from penchant.recipes import find_reward
     from penchant.zoo.tunes.ablations import ablations, held_out
-
-    from penchant.assets import path
 
     groups = held_out(list(read(path("tunes/pairs"))))
     found = ablations(
@@ -218,7 +217,8 @@ def table(result: dict[str, Any]) -> str:
     lines += ["", f"| preference model, {model['votes']} held-out votes | accuracy, % [95 %] |", "|---|---|"]
     for name, found in model["accuracy"].items():
         lines.append(f"| {name} | {_percent([found['value'], found['low'], found['high']])} |")
-    lines += [f"| two listeners agree | {100 * model['agreement']:.1f} |", f"| ceiling | {100 * model['ceiling']:.1f} |"]
+    known = {"two listeners agree": model["agreement"], "ceiling": model["ceiling"]}
+    lines += [f"| {name} | {100 * value:.1f} |" for name, value in known.items()]
     return "\n".join(lines)
 
 
