@@ -89,8 +89,8 @@ class CandidateBatch:
     `candidates` holds tensors [B, K, ...] (latents, tokens, micro-conditioning), `condition` tensors [B, ...] that all
     candidates of a prompt share (text embeddings). `group_ids` key the counted randomness, `sample_ids` (content
     hashes) the caches. A missing candidate is False in `mask_BK`; its tensors are padding. `behavior` holds
-    the log-probs at which the policy itself drew the candidates, when it did, and `statistics` what is known of all
-    that it drew with them.
+    the log-probs at which the policy itself drew the candidates, when it did, `behavior_value_BKT` what its value
+    network said then, and `statistics` what is known of all that it drew with them.
     """
 
     group_ids: tuple[str, ...]
@@ -101,6 +101,7 @@ class CandidateBatch:
     scores_BK: Float[Tensor, "B K"]
     mask_BK: Bool[Tensor, "B K"]
     behavior: LogProbs | None = None
+    behavior_value_BKT: Float[Tensor, "B K T"] | None = None
     statistics: Statistics | None = None
 
     @property
@@ -117,6 +118,7 @@ class CandidateBatch:
             scores_BK=self.scores_BK.to(device),
             mask_BK=self.mask_BK.to(device),
             behavior=None if self.behavior is None else self.behavior.to(device),
+            behavior_value_BKT=None if self.behavior_value_BKT is None else self.behavior_value_BKT.to(device),
         )
 
     def only_candidate(self, k: int) -> CandidateBatch:
@@ -128,6 +130,7 @@ class CandidateBatch:
             scores_BK=self.scores_BK[:, k : k + 1],
             mask_BK=self.mask_BK[:, k : k + 1],
             behavior=None,
+            behavior_value_BKT=None,
         )
 
     def mismatched(self) -> CandidateBatch:
@@ -141,6 +144,7 @@ class CandidateBatch:
             scores_BK=self.scores_BK[index],
             mask_BK=self.mask_BK[index],
             behavior=None,
+            behavior_value_BKT=None,
         )
 
 

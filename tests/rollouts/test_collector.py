@@ -19,7 +19,7 @@ from penchant.errors import CheckpointError, RecipeError
 from penchant.feedback.groups import Prompt
 from penchant.likelihoods import Autoregressive
 from penchant.models.completion import Decoding
-from penchant.objectives import GRPO, IREPO, REINFORCE, RWR, SoftmaxWeight
+from penchant.objectives import GRPO, IREPO, PPO, REINFORCE, RWR, SoftmaxWeight
 from penchant.recipe import Recipe, RewardTerm, Training
 from penchant.recipe_file import from_toml, to_toml
 from penchant.references import Reference
@@ -182,6 +182,7 @@ RESUMED = {
     "kept rounds": {"lora": 0, "rollouts": {"keep": 2}},
     "two passes": {"rollouts": {"passes": 2}, "objective": GRPO()},
     "a value network": {"lora": 0, "objective": REINFORCE()},
+    "old values": {"lora": 0, "objective": PPO(value_clip=0.2), "rollouts": {"passes": 2}},
     "a lagging reference": {"objective": GRPO(beta=0.1), "reference": Reference(kind="round", lag=0.5)},
 }
 
@@ -294,3 +295,24 @@ def test_the_old_policy_is_the_one_that_drew_the_round(lag, llama, prompts, tmp_
         Reference(kind="round", cache="kept.sqlite")
     with pytest.raises(RecipeError, match="of rounds alone"):
         Reference(kind="start", lag=0.5)
+
+
+def test_what_the_value_network_said_at_the_rollout_is_kept_where_there_are_several_updates(llama, prompts, tmp_path):
+    run = recipe(llama, prompts, tmp_path, lora=0, objective=PPO(value_clip=0.2))
+    model = penchant.load(llama)
+    model.add_value()
+    data = collector(run, model)
+    data.before_step(0, model)
+    batch = data.batch([1, 3])
+    assert batch.behavior_value_BKT is not None
+    with torch.no_grad():
+        torch.nn.init.normal_(model.value.head.weight, std=0.1)
+        now = run.likelihood.value(model, batch)
+    mask = batch.behavior.mask_BKT
+    # It began at the mean reward.
+    assert_close(batch.behavior_value_BKT[mask], torch.full((int(mask.sum()),), batch.statistics.mean))
+    assert not torch.allclose(now[mask], batch.behavior_value_BKT[mask], atol=1e-3)
+    once = replace(run, objective=REINFORCE(), train=replace(run.train, batch_size=4))
+    data = collector(once, model)
+    data.before_step(0, model)
+    assert data.batch([0]).behavior_value_BKT is None

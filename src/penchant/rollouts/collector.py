@@ -45,7 +45,8 @@ class Round:
         candidates: tensors [P, K, ...] that the likelihood scores.
         condition: tensors [P, ...] of the prompts.
         score_PK: rewards.
-        behavior: step log-probs and mask [P, K, T] at which the samples were drawn, or None.
+        behavior: "step" log-probs and "mask" [P, K, T] at which the samples were drawn, and the "value" network's
+            forecasts then; empty where there are none.
         statistics: of all of it.
         metrics: of all of it, under the names of the metrics file.
     """
@@ -55,7 +56,7 @@ class Round:
     candidates: Tensors
     condition: Tensors
     score_PK: Tensor
-    behavior: tuple[Tensor, Tensor] | None
+    behavior: Tensors
     statistics: Statistics
     metrics: Mapping[str, float]
 
@@ -103,6 +104,8 @@ class Collector:
             if step == 0:
                 _warm(model, fresh.statistics.mean)
             self.rounds = [*self.rounds, fresh][-self.feedback.keep :]
+            if self.recipe.objective.needs.value and self.steps > 1:
+                self.rounds[-1] = replace(fresh, behavior={**fresh.behavior, "value": self._forecast(model)})
 
     def metrics(self) -> Mapping[str, float]:
         """Of the newest round."""
@@ -114,6 +117,7 @@ class Collector:
         places = [(self.rounds[-1 - index // size % len(self.rounds)], index % size) for index in indices]
         rounds = {found.number: found for found, _ in places}
         score_BK = torch.stack([found.score_PK[p] for found, p in places])
+        kept = _rows([(found.behavior, p) for found, p in places])
         return CandidateBatch(
             group_ids=tuple(f"{found.number}-{p}" for found, p in places),
             sample_ids=tuple(tuple(f"{found.number}-{p}-{k}" for k in range(score_BK.shape[1])) for found, p in places),
@@ -122,16 +126,15 @@ class Collector:
             condition=_rows([(found.condition, p) for found, p in places]),
             scores_BK=score_BK,
             mask_BK=torch.ones(score_BK.shape, dtype=torch.bool),
-            behavior=self._behavior(places),
+            behavior=self._behavior(kept),
+            behavior_value_BKT=kept.get("value"),
             statistics=_joint([found.statistics for found in rounds.values()]),
         )
 
-    def _behavior(self, places: Sequence[tuple[Round, int]]) -> LogProbs | None:
-        kept = [(dict(zip(("step", "mask"), found.behavior, strict=True)), p) for found, p in places if found.behavior]
-        if not kept:
+    def _behavior(self, kept: Tensors) -> LogProbs | None:
+        if "step" not in kept:
             return None
-        rows = _rows(kept)
-        return LogProbs(step_BKT=rows["step"], mask_BKT=rows["mask"], density=self.recipe.likelihood.density)
+        return LogProbs(step_BKT=kept["step"], mask_BKT=kept["mask"], density=self.recipe.likelihood.density)
 
     # One round.
 
@@ -185,6 +188,13 @@ class Collector:
         # What is learnt from is not what was looked at, and pictures need not travel.
         return [replace(rollout, sample=None) for rollout in found], terms_NR
 
+    @torch.no_grad()
+    def _forecast(self, model: Any) -> Tensor:
+        """What the value network says of the newest round before any update; with one update a round it is not kept."""
+        groups = [self.batch([p]).to(model.device) for p in range(self.feedback.prompts_a_round)]
+        values = [self.recipe.likelihood.value(model, group)[0].cpu() for group in groups]
+        return padded(values)
+
     # Checkpoints.
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -196,8 +206,7 @@ class Collector:
             named = {"score": found.score_PK}
             named |= {f"candidates.{name}": value for name, value in found.candidates.items()}
             named |= {f"condition.{name}": value for name, value in found.condition.items()}
-            if found.behavior is not None:
-                named |= {"behavior.step": found.behavior[0], "behavior.mask": found.behavior[1]}
+            named |= {f"behavior.{name}": value for name, value in found.behavior.items()}
             tensors |= {f"{i}.{name}": value for name, value in named.items()}
         rounds = [
             {
@@ -238,14 +247,14 @@ def _under(prefix: str, tensors: Tensors) -> dict[str, Tensor]:
 
 
 def _restored(i: int, record: Mapping[str, Any], tensors: Tensors) -> Round:
-    behavior, (steps, mean, std) = _under(f"{i}.behavior", tensors), record["statistics"]
+    steps, mean, std = record["statistics"]
     return Round(
         number=int(record["number"]),
         prompts=tuple(record["prompts"]),
         candidates=_under(f"{i}.candidates", tensors),
         condition=_under(f"{i}.condition", tensors),
         score_PK=tensors[f"{i}.score"],
-        behavior=(behavior["step"], behavior["mask"]) if behavior else None,
+        behavior=_under(f"{i}.behavior", tensors),
         statistics=Statistics(steps=steps, mean=mean, std=std),
         metrics=record["metrics"],
     )
@@ -287,13 +296,13 @@ def _rows(places: Sequence[tuple[Tensors, int]]) -> dict[str, Tensor]:
     return _stacked([{name: value[p] for name, value in tensors.items()} for tensors, p in places])
 
 
-def _behavior_of(rollouts: Sequence[Rollout], K: int) -> tuple[Tensor, Tensor] | None:
+def _behavior_of(rollouts: Sequence[Rollout], K: int) -> dict[str, Tensor]:
     steps = [rollout.behavior_T for rollout in rollouts]
     if any(step_T is None for step_T in steps):
-        return None
+        return {}
     known = [step_T.float() for step_T in steps if step_T is not None]
     step_NT, mask_NT = padded(known), padded([torch.ones(len(s), dtype=torch.bool) for s in known])
-    return step_NT.view(-1, K, step_NT.shape[-1]), mask_NT.view(-1, K, mask_NT.shape[-1])
+    return {"step": step_NT.view(-1, K, step_NT.shape[-1]), "mask": mask_NT.view(-1, K, mask_NT.shape[-1])}
 
 
 def _metrics(earned: Earned, rollouts: Sequence[Rollout], K: int) -> dict[str, float]:
@@ -301,11 +310,12 @@ def _metrics(earned: Earned, rollouts: Sequence[Rollout], K: int) -> dict[str, f
     spread_P = earned.total_N.reshape(-1, K).std(-1)
     found = {
         "rewards/mean": float(earned.total_N.mean()),
-        "rewards/std": float(spread_P.mean()),
-        # A group whose samples earn alike teaches nothing.
-        "rewards/flat": float((spread_P == 0).mean()),
+        "rewards/std": float(earned.total_N.std()),
         "rollouts/unfinished": float(np.mean([not rollout.finished for rollout in rollouts])),
     }
+    if K > 1:
+        # A group whose samples earn alike teaches a relative advantage nothing.
+        found |= {"rewards/spread": float(spread_P.mean()), "rewards/flat": float((spread_P == 0).mean())}
     for name, column in zip(earned.names, earned.terms_NR.T, strict=True):
         found[f"rewards/{name}"] = float(column.mean())
     if all(rollout.behavior_T is not None for rollout in rollouts):

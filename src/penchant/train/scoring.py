@@ -89,6 +89,7 @@ class Scorer:
             mismatched=mismatched,
             divergence_BKT=divergence_BKT,
             value_BKT=value_BKT,
+            behavior_value_BKT=batch.behavior_value_BKT,
             statistics=batch.statistics,
             scores_BK=batch.scores_BK,
             mask_BK=batch.mask_BK,
