@@ -130,7 +130,7 @@ def table(result: dict[str, Any]) -> str:
         lines += [
             f"{kind} problems ({TESTS[kind]}), {count} x {samples} traces, {len(SEEDS)} training seeds",
             "",
-            "| method | accuracy, % | against the base, points [95 %] | by seed, % | tokens | against the base [95 %] |",
+            "| method | accuracy, % | against the base, points [95 %] | by seed, % | tokens | against it [95 %] |",
             "|---|---|---|---|---|---|",
         ]
         for r in found:

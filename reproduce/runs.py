@@ -34,6 +34,14 @@ def scores(folders: Sequence[Path], captions: str, judge: str, side: str) -> np.
     return np.array([one[captions][judge][side] for one in found])
 
 
+def preferred(first: np.ndarray, others: np.ndarray) -> list[float]:
+    """How often the first scores are larger, and the 95 % interval."""
+    from penchant.evaluate import win_rate
+
+    found = win_rate(first, others)
+    return [found.rate, found.low, found.high]
+
+
 def record(name: str, result: Any, table: str) -> None:
     """Prints the table and writes `results/NAME.json` and `.md`."""
     results = ROOT / "results"

@@ -12,6 +12,11 @@ REFERENCES = {
     "wallace2024diffusiondpo": "Wallace, Dang, Rafailov, Zhou, Lou, Purushwalkam, Ermon, Xiong, Joty, Naik. Diffusion "
     "Model Alignment Using Direct Preference Optimization. CVPR 2024. arXiv:2311.12908",
     "liu2025videoalign": "Liu et al. Improving Video Generation with Human Feedback. 2025. arXiv:2501.13918",
+    "cideron2024musicrl": "Cideron, Girgin, Verzetti, Vincent, Kastelic, Borsos, McWilliams, Ungureanu, Bachem, "
+    "Pietquin, Geist, Hussenot, Zeghidour, Agostinelli. MusicRL: Aligning Music Generation to Human Preferences. 2024. "
+    "arXiv:2402.04229",
+    "zhai2023siglip": "Zhai, Mustafa, Kolesnikov, Beyer. Sigmoid Loss for Language Image Pre-Training. ICCV 2023. "
+    "arXiv:2303.15343",
     "hong2024mapo": "Hong, Paul, Lee, Rasul, Thorne, Jeong. Margin-aware Preference Optimization for Aligning "
     "Diffusion Models without Reference. 2024. arXiv:2406.06424",
     "karthik2024rankdpo": "Karthik, Coskun, Akata, Tulyakov, Ren, Kag. Scalable Ranked Preference Optimization for "
@@ -113,8 +118,6 @@ REFERENCES = {
     "arXiv:2602.10693",
     "ahmadian2024rloo": "Ahmadian, Cremer, Galle, Fadaee, Kreutzer, Pietquin, Ustun, Hooker. Back to Basics: "
     "Revisiting REINFORCE Style Optimization for Learning from Human Feedback in LLMs. ACL 2024. arXiv:2402.14740",
-    "cideron2024musicrl": "Cideron et al. MusicRL: Aligning Music Generation to Human Preferences. ICML 2024. "
-    "arXiv:2402.04229",
     "williams1992reinforce": "Williams. Simple Statistical Gradient-Following Algorithms for Connectionist "
     "Reinforcement Learning. Machine Learning 8, 1992.",
     "schulman2017ppo": "Schulman, Wolski, Dhariwal, Radford, Klimov. Proximal Policy Optimization Algorithms. 2017. "

@@ -205,10 +205,11 @@ class Judging:
 
 
 def _movement(result: PolicyResult, base: Any) -> dict[str, Any]:
-    """Drift from the base and diversity of both, of the last kind of prompts."""
+    """Drift from the base, diversity of both and outward form, of the last kind of prompts."""
     drift = None if result.drift is None else asdict(result.drift)
+    form = None if result.form is None else asdict(result.form)
     sides = {"base": base, "policy": result.diversity}
-    return {"drift": drift, "diversity": {side: found and asdict(found) for side, found in sides.items()}}
+    return {"drift": drift, "form": form, "diversity": {side: found and asdict(found) for side, found in sides.items()}}
 
 
 def _reading(report: Any, selection: Any) -> Reading:

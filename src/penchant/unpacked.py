@@ -41,7 +41,7 @@ def annotated_clips() -> Path:
     Raises:
         MediaError: PyAV is not installed.
     """
-    return _derived("annotated")
+    return _derived("clips", "annotated")
 
 
 def sampled_clips() -> Path:
@@ -50,19 +50,55 @@ def sampled_clips() -> Path:
     Raises:
         MediaError: PyAV is not installed.
     """
-    return _derived("feedback")
+    return _derived("clips", "feedback")
 
 
-def _derived(name: str) -> Path:
+def captioned_tunes() -> Path:
+    """Strains of three books beside right and wrong captions; half a minute, the first time.
+
+    Raises:
+        FeedbackError: music21, which holds the books, is not installed.
+    """
+    return _derived("tunes", "captioned")
+
+
+def rated_tunes() -> Path:
+    """Spoilt strains of three books with ratings; half a minute, the first time.
+
+    Raises:
+        FeedbackError: music21, which holds the books, is not installed.
+    """
+    return _derived("tunes", "rated")
+
+
+def voted_tunes() -> Path:
+    """Pairs of the tune model's own samples with votes of simulated listeners; seconds, the first time."""
+    return _derived("tunes", "pairs")
+
+
+def judged_tunes() -> Path:
+    """What the held-out judge of tunes learns from: half of the other three; a minute, the first time.
+
+    Raises:
+        FeedbackError: music21, which holds the books, is not installed.
+    """
+    return _derived("tunes", "judged")
+
+
+def _derived(family: str, name: str) -> Path:
     # Named, not imported: the zoo stands above, and only who asks for its data pays for it.
-    maker = importlib.import_module(f"penchant.zoo.clips.{name}")
-    return _once(f"clips-{name}-{maker.version()}", maker.write, whole=maker.FILE) / maker.FILE
+    maker = importlib.import_module(f"penchant.zoo.{family}.{name}")
+    return _once(f"{family}-{name}-{maker.version()}", maker.write, whole=maker.FILE) / maker.FILE
 
 
 UNPACKED: dict[str, Callable[[], Path]] = {
     "smollm2": smollm2,
     "clips/annotated": annotated_clips,
     "clips/samples": sampled_clips,
+    "tunes/captioned": captioned_tunes,
+    "tunes/rated": rated_tunes,
+    "tunes/pairs": voted_tunes,
+    "tunes/judged": judged_tunes,
 }
 
 

@@ -1,4 +1,4 @@
-"""A trained reward model as a judge: every dimension with mean 0 and deviation 1 on its validation pairs."""
+"""A trained reward model as a judge: every dimension in the units that its recipe asked for (`RewardRecipe.units`)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OVERALL = "overall"
 
 @final
 class RewardModel(Judge):
-    """Normalised scores of (prompt, clip or picture) in the dimensions that the model was trained for.
+    """Normalised scores of (prompt, clip, picture or text) in the dimensions that the model was trained for.
 
     What `penchant train-reward` writes: `model` in its run folder (see `penchant.reward_models`).
     """

@@ -12,14 +12,18 @@ from penchant.recipes import (
     diffusion_dpo,
     dto,
     flow_dpo,
+    flow_grpo,
     flow_nrg,
     flow_rwr,
+    grpo,
     irepo,
     mapo,
     music_scale,
+    musicrl,
     rankdpo,
     sft,
     text,
+    tune_rewards,
     videoreward,
     wan,
 )
@@ -53,6 +57,13 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "simpo": text.simpo,
     "rankdpo-text": text.rankdpo,
     "dto": dto.embedded,
+    "musicrl-r": musicrl.r,
+    "musicrl-u": musicrl.u,
+    "musicrl-ru": musicrl.ru,
+    "music-dpo": musicrl.dpo,
+    "grpo": grpo.embedded,
+    "ddpo": flow_grpo.ddpo,
+    "flow-grpo": flow_grpo.embedded,
     "sd15-diffusion-dpo": diffusion_dpo.sd15,
     "sdxl-diffusion-dpo": diffusion_dpo.sdxl,
     "sdxl-mapo": mapo.sdxl,
@@ -64,6 +75,10 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "stable-audio-dpo": music_scale.stable_audio_dpo,
     "llm-dpo": text.zephyr,
     "r1-distill-dto": dto.r1_distill,
+    "musicgen-rl": musicrl.musicgen,
+    "sd3-flow-grpo": flow_grpo.sd3,
+    "wan-flow-grpo": flow_grpo.wan,
+    "llm-grpo": grpo.deepseekmath,
 }
 
 # What `penchant synthesize` makes.
@@ -92,6 +107,11 @@ REWARDS: dict[str, Callable[[], RewardRecipe]] = {
     "qwen2vl-videoreward": videoreward.qwen2vl,
     "flow-nrg": flow_nrg.embedded,
     "wan-flow-nrg": flow_nrg.wan,
+    "tune-adherence": tune_rewards.adherence,
+    "tune-quality": tune_rewards.quality,
+    "tune-preference": tune_rewards.preference,
+    "tune-preference-full": tune_rewards.full_preference,
+    "tune-judge": tune_rewards.judge,
 }
 
 _VERBS: dict[str, dict[str, Callable[[], Any]]] = {

@@ -71,8 +71,10 @@ class RewardLoss(ABC):
         reads: whether labels, ratings or both must be there.
         reduction: "labelled", the mean over the entries that take part; or "all", the mean over every entry, where
             those that take no part count as zeros.
+        zero: what a reward of 0 says in the units of the ratings; 0 where a loss has no units.
     """
 
+    zero: ClassVar[float] = 0.0
     reads: ClassVar[frozenset[Literal["labels", "ratings"]]] = frozenset({"labels"})
     cite: ClassVar[tuple[str, ...]] = ("liu2025videoalign",)
     reduction: Reduction
@@ -113,6 +115,24 @@ class BradleyTerry(RewardLoss):
 
     def entries(self, pairs: Comparisons) -> tuple[Tensor, Tensor]:
         return -logsigmoid(pairs.won()), pairs.decided()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logistic(RewardLoss):
+    """-log sigmoid(r_w) for the better sample and -log sigmoid(-r_l) for the worse; what is tied is left out.
+
+    Each sample by itself is right or wrong for its prompt, as in SigLIP's loss of pictures and texts (Zhai et al. 2023,
+    arXiv 2303.15343, eq. 1), so that rewards compare between prompts, too.
+    """
+
+    cite: ClassVar[tuple[str, ...]] = ("zhai2023siglip",)
+
+    reduction: Reduction = "labelled"
+
+    def entries(self, pairs: Comparisons) -> tuple[Tensor, Tensor]:
+        won_BD = torch.where(pairs.label_BD == B_BETTER, pairs.reward_B_BD, pairs.reward_A_BD)
+        lost_BD = torch.where(pairs.label_BD == B_BETTER, pairs.reward_A_BD, pairs.reward_B_BD)
+        return torch.cat([-logsigmoid(won_BD), -logsigmoid(-lost_BD)]), pairs.decided().repeat(2, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +178,7 @@ class BradleyTerryTies(RewardLoss):
 class Regression(RewardLoss):
     """(r - (rating - 3))^2 of both samples of a pair; without a rating a sample takes no part (VideoAlign's "reg")."""
 
+    zero: ClassVar[float] = 3.0
     reads: ClassVar[frozenset[Literal["labels", "ratings"]]] = frozenset({"ratings"})
 
     reduction: Reduction = "labelled"
@@ -165,7 +186,7 @@ class Regression(RewardLoss):
     def entries(self, pairs: Comparisons) -> tuple[Tensor, Tensor]:
         reward_ED = torch.cat([pairs.reward_A_BD, pairs.reward_B_BD])
         rating_ED = torch.cat([pairs.rating_A_BD, pairs.rating_B_BD]).to(reward_ED.dtype)
-        return (reward_ED - (rating_ED - 3.0)).square(), rating_ED != 0
+        return (reward_ED - (rating_ED - self.zero)).square(), rating_ED != 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +230,7 @@ class RatedScale(RewardLoss):
 LOSSES: dict[str, type[RewardLoss]] = {
     "bradley_terry": BradleyTerry,
     "bradley_terry_ties": BradleyTerryTies,
+    "logistic": Logistic,
     "regression": Regression,
     "rated_margin": RatedMargin,
     "constant_margin": ConstantMargin,

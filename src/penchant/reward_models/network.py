@@ -86,14 +86,26 @@ class Backbone(ABC, nn.Module):
         """
         return rows
 
+    def begin(self, head: nn.Linear) -> None:
+        """Sets weights of the head that must not begin at random; most backbones have none."""
+
+    def natural(self, head: nn.Linear) -> tuple[list[float], list[float]]:
+        """(shift, scale) of each dimension: (raw score - shift) / scale is in the backbone's own units."""
+        return [0.0] * head.out_features, [1.0] * head.out_features
+
     @abstractmethod
     def keep(self, folder: Path) -> None:
         """Writes what belongs to the backbone beside its weights (its tokenizer) into `folder`."""
 
 
 class BackboneSpec(ABC):
-    """Which backbone, as a frozen dataclass of its sizes."""
+    """Which backbone, as a frozen dataclass of its sizes.
 
+    Attributes:
+        reads: what kinds of samples it takes.
+    """
+
+    reads: ClassVar[frozenset[Literal["media", "text"]]] = frozenset({"media"})
     cite: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
@@ -120,6 +132,7 @@ class RewardNetwork(nn.Module):
         self.dimensions, self.pooling = tuple(dimensions), pooling
         self.backbone = backbone
         self.head = nn.Linear(backbone.width, len(self.dimensions), bias=False)
+        backbone.begin(self.head)
 
     def forward(self, rows: Mapping[str, Tensor]) -> Float[Tensor, "N D"]:
         """Raw scores, in float32, not normalised."""

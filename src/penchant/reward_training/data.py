@@ -65,15 +65,28 @@ class AnnotatedPair:
 
 
 def annotated(
-    groups: Iterable[Group], dimensions: Sequence[str], *, reads: frozenset[str], source: str | None = None
+    groups: Iterable[Group],
+    dimensions: Sequence[str],
+    *,
+    reads: frozenset[str],
+    source: str | None = None,
+    takes: frozenset[str] = frozenset({"media"}),
 ) -> tuple[list[AnnotatedPair], int]:
     """Every pair that has something a loss `reads` ("labels", "ratings") in one of the dimensions; how many have not.
 
+    Args:
+        groups: what was judged.
+        dimensions: which dimensions count.
+        reads: what the loss reads.
+        source: use judgements of this source only (a prefix).
+        takes: kinds of samples that the backbone takes, "media" and "text".
+
     Raises:
-        FeedbackError: no group has two samples, a dimension was never judged, or samples are texts.
+        FeedbackError: no group has two samples, a dimension was never judged, or samples are none for the backbone.
     """
     pairs, without, groups = [], 0, list(groups)
     _refuse(groups, dimensions, source)
+    _refuse_kinds(groups, takes)
     for group in groups:
         for a, b in combinations(range(len(group.candidates)), 2):
             pair = _pair(group, a, b, dimensions, source)
@@ -109,12 +122,21 @@ def _refuse(groups: Sequence[Group], dimensions: Sequence[str], source: str | No
                 field="dimensions",
                 remedy=nearest(name, sorted(known)) if known else "judge the samples first.",
             )
+
+
+def _refuse_kinds(groups: Sequence[Group], takes: frozenset[str]) -> None:
     for group in groups:
-        if any(candidate.media is None for candidate in group.candidates):
+        if "text" not in takes and any(candidate.media is None for candidate in group.candidates):
             raise FeedbackError(
-                f"group {group.id[:12]} has texts as samples, and the backbones look at pictures and clips.",
+                f"group {group.id[:12]} has texts as samples, and the backbone looks at pictures and clips.",
                 field="feedback.path",
-                remedy="score texts with a language model (docs/judges.md).",
+                remedy="use backbone:language-trunk, or score texts with a language model (docs/judges.md).",
+            )
+        if "media" not in takes and any(candidate.media is not None for candidate in group.candidates):
+            raise FeedbackError(
+                f"group {group.id[:12]} has pictures or clips as samples, and the backbone reads texts.",
+                field="feedback.path",
+                remedy="use another backbone, such as backbone:video-cnn.",
             )
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from penchant.errors import RecipeError
 from penchant.recipe_file import to_toml
-from penchant.reward_training.assessment import Agreement, agreements, score_pairs, table, write
+from penchant.reward_models.folders import Normalisation
+from penchant.reward_models.network import RewardNetwork
+from penchant.reward_training.assessment import Agreement, ScoredPairs, agreements, score_pairs, table, write
 from penchant.reward_training.data import TRAIN, VALIDATION, AnnotatedPair, Library, annotated, splits
 from penchant.reward_training.spec import RewardRecipe
 from penchant.reward_training.training import Lessons, PairScorer, Pupil
@@ -86,7 +88,9 @@ def pairs_of(recipe: RewardRecipe, say: Say) -> dict[str, list[AnnotatedPair]]:
     feedback = read(resolve(spec.path), layout=spec.layout, limit=spec.limit, max_bad=spec.max_bad)
     assert feedback.report is not None
     say(feedback.report.summary())
-    pairs, without = annotated(feedback, recipe.names, reads=recipe.loss.reads, source=spec.source)
+    pairs, without = annotated(
+        feedback, recipe.names, reads=recipe.loss.reads, source=spec.source, takes=recipe.backbone.reads
+    )
     found = splits(pairs, share=spec.validation, seed=recipe.seed)
     say(", ".join(f"{len(rows)} pairs for {name}" for name, rows in found.items()) + f"; {without} not judged")
     return found
@@ -96,7 +100,7 @@ def _train(recipe: RewardRecipe, folder: Path, resume: bool, say: Say) -> Reward
     import torch
     from accelerate import Accelerator
 
-    from penchant.reward_models.folders import Normalisation, RewardModelFolder, built, save
+    from penchant.reward_models.folders import RewardModelFolder, built, save
     from penchant.train.guards import StopRequest
 
     if recipe.threads is not None:
@@ -131,7 +135,7 @@ def _train(recipe: RewardRecipe, folder: Path, resume: bool, say: Say) -> Reward
         dimensions=recipe.dimensions,
         pooling=recipe.pooling,
         backbone=recipe.backbone,
-        normalisation=Normalisation.of(scored[VALIDATION].samples()),
+        normalisation=_normalisation(recipe, network, scored[VALIDATION]),
     )
     save(folder / "model", network, about)
     rows = agreements(scored, recipe.names)
@@ -140,6 +144,13 @@ def _train(recipe: RewardRecipe, folder: Path, resume: bool, say: Say) -> Reward
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     quiet(f"{table(rows)}\nmodel: {folder / 'model'}")
     return replace(run, agreement=tuple(rows))
+
+
+def _normalisation(recipe: RewardRecipe, network: RewardNetwork, validation: ScoredPairs) -> Normalisation:
+    if recipe.units == "deviation":
+        return Normalisation.of(validation.samples())
+    shift, scale = network.backbone.natural(network.head)
+    return Normalisation(mean=tuple(value - recipe.loss.zero for value in shift), std=tuple(scale))
 
 
 def _silent(text: str) -> None:

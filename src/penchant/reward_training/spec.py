@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -57,6 +57,9 @@ class RewardRecipe:
         backbone: what looks at samples and prompts.
         pooling: "special" reads each dimension at a token of its own; "last" reads all at the last token and "mean" at
             the mean of all, and there every dimension sees the prompt.
+        units: of the judge's scores: "deviation" brings each dimension to mean 0 and deviation 1 on the validation
+            pairs; "natural" keeps the rating that a regression tells, the cosine of a comparison, the log-odds of a
+            Bradley-Terry model.
         train: how to optimise; `batch_size` counts pairs.
         seed: key of every draw.
         out: run folder; None means `runs/<date>-<name>`.
@@ -71,6 +74,7 @@ class RewardRecipe:
     loss: RewardLoss
     backbone: BackboneSpec
     pooling: Pooling = "special"
+    units: Literal["deviation", "natural"] = "deviation"
     train: Annotated[Training, tyro.conf.arg(name="")] = field(default_factory=Training)
     seed: int = 0
     out: str | None = None

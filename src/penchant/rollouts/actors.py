@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, final
 
 import torch
@@ -32,15 +32,17 @@ class TextActor:
     feedback: Rollouts
 
     def draw(self, model: Any, prompts: Sequence[Prompt], seeds: Sequence[int], *, round: int) -> list[Rollout]:
-        """See `Actor`; judges are given the text, what it was made to begin with included."""
+        """See `Actor`."""
         drawn = model.complete(prompts, seeds=seeds, decoding=self.feedback.decoding)
-        return [text_rollout(prompt, completion) for prompt, completion in zip(prompts, drawn, strict=True)]
+        return [text_rollout(prompt, completion, model) for prompt, completion in zip(prompts, drawn, strict=True)]
 
 
-def text_rollout(prompt: Prompt, completion: Completion) -> Rollout:
-    """A completion as something to learn from."""
+def text_rollout(prompt: Prompt, completion: Completion, model: Any) -> Rollout:
+    """A completion as something to learn from; judges are given what an evaluation would give them, the opening
+    included: a text, or the completion of a tune, which tells whether it ended."""
+    said = prompt.opening + completion.text
     return Rollout(
-        sample=prompt.opening + completion.text,
+        sample=replace(completion, text=said) if model.modality == "tune" else said,
         candidate={"tokens": torch.tensor(completion.tokens), "length": torch.tensor(len(completion.tokens))},
         behavior_T=torch.tensor(completion.log_probs),
         finished=completion.finished,

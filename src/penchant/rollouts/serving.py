@@ -68,7 +68,7 @@ class ServerActor:
                     file=self.lm.url,
                     remedy="use a server that knows return_token_ids, such as vLLM.",
                 )
-        return [text_rollout(prompt, completion) for prompt, completion in zip(prompts, drawn, strict=True)]
+        return [text_rollout(prompt, completion, model) for prompt, completion in zip(prompts, drawn, strict=True)]
 
     def _hand_over(self, model: Any, round: int) -> None:
         """Gives the server the adapter of this moment, and takes the last round's away."""

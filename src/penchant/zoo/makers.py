@@ -115,11 +115,12 @@ def _chains(out: Path) -> None:
 
 
 def tunes(out: Path, device: str) -> None:
-    """The small model of tunes, a transformers folder, its captions and its measured quality."""
+    """The small model of tunes, a transformers folder, its captions and measured quality; its samples, its judges."""
     from penchant.models import load
     from penchant.zoo.tunes import data, measure, training
 
     if (out / "made.jsonl").exists():
+        _judges_of_tunes(out, device)
         return
     made: dict[str, object] = {}
     out.mkdir(parents=True, exist_ok=True)
@@ -138,6 +139,22 @@ def tunes(out: Path, device: str) -> None:
     made["cpu_seconds"] = round(time.process_time() - started)
     with (out / "made.jsonl").open("a") as stream:
         stream.write(json.dumps(made) + "\n")
+    _judges_of_tunes(out, device)
+
+
+def _judges_of_tunes(out: Path, device: str) -> None:
+    """Draws what listeners vote on; takes in what `penchant train-reward RECIPE --out OUT/runs/RECIPE` made, halved."""
+    from penchant.models import load as load_model
+    from penchant.zoo.clips.rewards import halve
+    from penchant.zoo.tunes import pairs, rewards
+
+    if not (out / "samples.parquet").exists():
+        captions = (out / "captions.txt").read_text().splitlines()
+        pairs.draw(load_model(str(out)).to(device), captions, out / "samples.parquet")
+    for part, recipe in rewards.RECIPES.items():
+        trained = out / "runs" / recipe / "model"
+        if trained.exists() and not (out / part).exists():
+            halve(trained, out / part)
 
 
 def openers(out: Path, device: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
@@ -70,12 +70,12 @@ def numbers(pieces: Sequence[Piece]) -> dict[str, float]:
         "bars": fmean(tune.bars for tune in tunes),
         "exactly eight bars long": fmean(exact),
         "notes": fmean(len(tune.notes) for tune in tunes),
-        "valid bars": fmean(true for bars in inner for true in bars),
+        "valid bars": _mean(true for bars in inner for true in bars),
         "all bars valid": fmean(one.valid == 1.0 for one in judged),
         "in key": fmean(one.key for one in judged),
         "ends on the tonic": fmean(one.tonic for one in judged),
-        "leaps over 7 semitones": fmean(abs(step) > LEAP for own in steps for step in own),
-        "repeated notes": fmean(step == 0 for own in steps for step in own),
+        "leaps over 7 semitones": _mean(abs(step) > LEAP for own in steps for step in own),
+        "repeated notes": _mean(step == 0 for own in steps for step in own),
         "range": fmean(_range(tune) for tune in tunes),
         "distinct 4-grams": distinct(tunes),
     }
@@ -103,6 +103,12 @@ def copied(pieces: Sequence[Piece], known: Sequence[Record]) -> float:
     """Share of tunes that are, word for word, a strain of `known`."""
     texts = {record.text for record in known}
     return round(fmean(piece.text in texts for piece in pieces), 3)
+
+
+def _mean(values: Iterable[bool]) -> float:
+    """0 where there is nothing to count."""
+    found = list(values)
+    return fmean(found) if found else 0.0
 
 
 def _steps(tune: Tune) -> list[int]:
