@@ -262,6 +262,11 @@ def test_sounds_of_another_length_are_cut_or_said_aloud(folder) -> None:
 def test_impossible_settings_are_refused(folder, shared) -> None:
     with pytest.raises(ModelError, match="fewer than the last codebook waits"):
         penchant.load(folder, seconds=0.02)
+    llama = build("llama", folder.parent / "llama")
+    with pytest.raises(ModelError, match="music token models alone"):
+        penchant.load(llama, guidance=3.0)
+    with pytest.raises(ModelError, match="makes no sounds"):
+        penchant.load(llama, seconds=3.0)
     with pytest.raises(ModelError, match="no sound lasts"):
         penchant.load(folder, seconds=-1.0)
     with pytest.raises(ModelError, match="top_p"):

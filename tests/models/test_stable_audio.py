@@ -187,6 +187,8 @@ def test_a_flip_swaps_the_sides_and_ids_count_the_noise(shared) -> None:
 def test_impossible_wishes_are_refused(folder) -> None:
     with pytest.raises(ModelError, match="longer than its latents"):
         penchant.load(folder, seconds=1.0)
+    with pytest.raises(ModelError, match="music token models alone"):
+        penchant.load(folder, guidance=3.0)
     with pytest.raises(ModelError, match="makes sounds"):
         penchant.load(folder, resolution=512)
     model = penchant.load(folder)

@@ -111,12 +111,22 @@ def load_policy(policy: Policy) -> PipelineModel | CausalLM | MusicGen:
     """Load, freeze what does not train, attach the adapter. See `penchant.models.load`."""
     source = locate(policy.path)
     names = architectures(source)
-    if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
-        return _load_language_model(policy, source)
     if "MusicgenForConditionalGeneration" in names:
         return _load_musicgen(policy, source)
+    if policy.guidance != 1.0:
+        raise ModelError(
+            "guidance is part of the policy of music token models alone.",
+            file=source,
+            field="policy.guidance",
+            remedy="leave it at 1, and set that of the likelihood, of rollouts or of the evaluation.",
+        )
+    if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
+        _refuse_seconds(policy, source)
+        return _load_language_model(policy, source)
     index = read_index(source)
     family = family_of(index["_class_name"], name=policy.family, folder=source)
+    if family.modality != "sound":
+        _refuse_seconds(policy, source)
     refuse_pickles(source, index)
     pipeline = _load_pipeline(policy, source, index, family)
     model = family.adapter_class()(pipeline, policy)
@@ -129,9 +139,11 @@ def load_policy(policy: Policy) -> PipelineModel | CausalLM | MusicGen:
     return model
 
 
-def is_language_model(source: str) -> bool:
-    """Whether a folder or hub id holds a causal language model of transformers."""
-    return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures(source))
+def _refuse_seconds(policy: Policy, source: str) -> None:
+    if policy.seconds is not None:
+        raise ModelError(
+            "makes no sounds.", file=source, field="policy.seconds", remedy="leave it out, or use a music model."
+        )
 
 
 def architectures(source: str) -> tuple[str, ...]:
