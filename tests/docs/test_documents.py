@@ -49,7 +49,7 @@ def commands() -> Iterator[tuple[str, tuple[str, ...]]]:
 
 COMMANDS = sorted(set(commands()))
 # Each of these makes its own work; the others only read.
-HEAVY = ("align", "iterate", "train-reward", "think", "synthesize", "pretrain", "evaluate", "report")
+HEAVY = ("align", "iterate", "train-reward", "think", "synthesize", "pretrain", "evaluate", "report", "listen")
 
 
 @pytest.fixture

@@ -66,6 +66,10 @@ class Prompts:
     def before_step(self, step: int, model: Any) -> None:
         """Samples are drawn where they are scored."""
 
+    def metrics(self) -> Mapping[str, float]:
+        """Nothing: the scorer tells it all."""
+        return {}
+
     def batch(self, indices: Sequence[int]) -> PromptBatch:
         """The prompts at `indices`."""
         rows = [self._rows[i] for i in indices]
