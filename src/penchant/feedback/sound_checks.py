@@ -17,6 +17,7 @@ from penchant.feedback.checks import Finding, sampled
 from penchant.feedback.dimension_checks import compared
 from penchant.feedback.groups import Candidate, Group
 from penchant.feedback.loudness import heard
+from penchant.feedback.media_findings import duplicates, same_on_both_sides
 from penchant.feedback.sound import Sound
 
 CLIPPED = 1e-3
@@ -203,30 +204,12 @@ def _clipped(seen: _Seen) -> Finding | None:
 
 
 def _alike(seen: _Seen) -> Finding | None:
-    if not seen.alike:
-        return None
-    return Finding(
-        name="same sound on both sides",
-        severity="warning",
-        message=f"{len(seen.alike)} pairs play the same recording twice, in files that differ.",
-        remedy="drop them: their preference is noise, or one of level and codec.",
-        count=len(seen.alike),
-        details={"groups": seen.alike[:5]},
-    )
+    remedy = "drop them: their preference is noise, or one of level and codec."
+    return same_on_both_sides(seen.alike, "sound", says="play the same recording twice", remedy=remedy)
 
 
 def _duplicates(seen: _Seen) -> Finding | None:
-    repeated = [sorted(files) for files in seen.samples.values() if len(files) > 1]
-    if not repeated:
-        return None
-    return Finding(
-        name="duplicate sounds",
-        severity="warning",
-        message=f"{len(repeated)} sounds stand in several files that differ in their bytes alone.",
-        remedy="keep one file of each: content hashes take them for different samples.",
-        count=len(repeated),
-        details={"files": repeated[:5]},
-    )
+    return duplicates(seen.samples.values(), "sound")
 
 
 def _loudness(seen: _Seen) -> Finding | None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, final
-
-import torch
 
 from penchant.errors import RecipeError
 from penchant.feedback.groups import Prompt
 from penchant.likelihoods.denoising_path import DenoisingPath
 from penchant.likelihoods.randomness import generator
-from penchant.models.completion import Completion
 from penchant.recipe import Recipe, Rollouts
+from penchant.rollouts.texts import text_rollout
 from penchant.types import Rollout
 
 
@@ -35,18 +33,6 @@ class TextActor:
         """See `Actor`."""
         drawn = model.complete(prompts, seeds=seeds, decoding=self.feedback.decoding)
         return [text_rollout(prompt, completion, model) for prompt, completion in zip(prompts, drawn, strict=True)]
-
-
-def text_rollout(prompt: Prompt, completion: Completion, model: Any) -> Rollout:
-    """A completion as something to learn from; judges are given what an evaluation would give them, the opening
-    included: a text, or the completion of a tune, which tells whether it ended."""
-    said = prompt.opening + completion.text
-    return Rollout(
-        sample=replace(completion, text=said) if model.modality == "tune" else said,
-        candidate={"tokens": torch.tensor(completion.tokens), "length": torch.tensor(len(completion.tokens))},
-        behavior_T=torch.tensor(completion.log_probs),
-        finished=completion.finished,
-    )
 
 
 @final

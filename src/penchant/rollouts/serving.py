@@ -23,7 +23,7 @@ from penchant.models.completion import Decoding
 from penchant.models.served_lm import ServedLM
 from penchant.models.spec import Policy
 from penchant.recipe import Server
-from penchant.rollouts.actors import text_rollout
+from penchant.rollouts.texts import text_rollout
 from penchant.types import Rollout
 
 
