@@ -32,13 +32,20 @@ TESTS = (
     "tests/objectives/test_composed.py",
     "tests/objectives/test_divergences.py",
     "tests/objectives/test_listwise.py",
+    "tests/objectives/test_rl_meaning.py",
+    "tests/objectives/test_rl_advantages.py",
+    "tests/objectives/test_rl_values.py",
+    "tests/objectives/test_rl_matching.py",
+    "tests/objectives/test_rl_kl.py",
     "tests/oracles",
     "tests/objectives/test_pairs_and_beta.py",
     "tests/likelihoods/test_denoising.py",
     "tests/likelihoods/test_gaussian.py",
     "tests/likelihoods/test_flow_dpo.py",
+    "tests/likelihoods/test_denoising_path.py",
     "tests/sampling/test_guidance.py",
     "tests/reward_models/test_reward_losses_meaning.py",
+    "tests/models/test_delay.py",
     "tests/objectives/test_conformance.py::test_padding_changes_nothing_and_has_exactly_zero_gradient",
 )
 DPO, KTO, MAPO, DSPO = (f"objectives/{name}.py" for name in ("dpo", "kto", "mapo", "dspo"))
@@ -63,9 +70,31 @@ PAIRED, PAIRS, READ, SIMPO, ORPO, AOT, WPO, TPO, MIXTURE, IREPO, LD, DIVERGENCES
     )
 )
 RWR, WEIGHTS = (f"objectives/{name}.py" for name in ("rwr", "reward_weights"))
+ADVANTAGES, HISTORY, RATIOS, GRADIENT, VALUES = (
+    f"objectives/{name}.py" for name in ("advantages", "prompt_history", "ratios", "policy_gradient", "values")
+)
+GRPO, GSPO, GMPO, DR_GRPO, CISPO, SAPO, VESPO, RLOO, REINFORCE, PPO, NFT, EXPERT = (
+    f"objectives/{name}.py"
+    for name in (
+        "grpo",
+        "gspo",
+        "gmpo",
+        "dr_grpo",
+        "cispo",
+        "sapo",
+        "vespo",
+        "rloo",
+        "reinforce",
+        "ppo",
+        "diffusion_nft",
+        "expert_iteration",
+    )
+)
 REWARDS, ACCURACY = (f"reward_models/{name}.py" for name in ("losses", "accuracy"))
 GUIDANCE, ODE = (f"sampling/{name}.py" for name in ("guidance", "ode"))
+DELAY, MUSIC = "models/delay.py", "models/music_scoring.py"
 SHARED, GAUSSIAN, DIFFUSION = (f"likelihoods/{name}.py" for name in ("_denoising", "gaussian", "diffusion"))
+STEPS, PATHS = (f"likelihoods/{name}.py" for name in ("transitions", "denoising_path"))
 
 
 @dataclass(frozen=True)
@@ -406,7 +435,7 @@ MUTANTS = (
     Mutant(
         "beta of diffusers without its two", "objectives/beta.py", '"diffusers", "diffusion-kto")', '"diffusion-kto",)'
     ),
-    Mutant("half dropped", SHARED, "_scatter(-0.5 * mean_error", "_scatter(-mean_error"),
+    Mutant("half dropped", SHARED, "scatter(-0.5 * mean_error", "scatter(-mean_error"),
     Mutant(
         "sum instead of mean over dims",
         GAUSSIAN,
@@ -494,6 +523,228 @@ MUTANTS = (
     Mutant(
         "a difference of zero is right", ACCURACY, "(d_N * label_N > 0)[decided_N]", "(d_N * label_N >= 0)[decided_N]"
     ),
+    # Online RL: advantages, ratios, policy gradients, and losses without ratios.
+    Mutant(
+        "advantage not divided",
+        ADVANTAGES,
+        "return away_BK / (_deviation(reward_BK, known_BK, self.correction, -1) + self.eps)",
+        "return away_BK",
+    ),
+    Mutant(
+        "advantage by the group where the batch is meant",
+        ADVANTAGES,
+        "self.correction, (-2, -1)) + self.eps)",
+        "self.correction, -1) + self.eps)",
+    ),
+    Mutant(
+        "advantage ignores the collection's deviation",
+        ADVANTAGES,
+        "            return away_BK / (statistics.std + self.eps)",
+        "            return away_BK / (reward_BK.std() + self.eps)",
+    ),
+    Mutant("deviation divides by n", ADVANTAGES, "keepdim=True) - correction).clamp", "keepdim=True)).clamp"),
+    Mutant("leave one out leaves none out", ADVANTAGES, "* count_B1 / (count_B1 - 1).clamp(min=1)", ""),
+    Mutant(
+        "unscorable rewards are zero",
+        ADVANTAGES,
+        "known_BK = inputs.mask_BK & ~inputs.scores_BK.isnan()\n    reward_BK",
+        "known_BK = inputs.mask_BK\n    reward_BK",
+    ),
+    Mutant("penalty is a bonus", ADVANTAGES, "reward_BK = reward_BK - torch", "reward_BK = reward_BK + torch"),
+    Mutant(
+        "several rewards not brought to one unit",
+        ADVANTAGES,
+        " / (_deviation(reward_BKD, known_BKD, 1, 1) + 1e-4)",
+        "",
+    ),
+    Mutant("advantages not held", ADVANTAGES, ".clamp(-self.largest, self.largest)", ""),
+    Mutant(
+        "history of the collection alone",
+        HISTORY,
+        "if len(past := self._rewards[prompt]) >= self.least else everything",
+        "if False else everything",
+    ),
+    Mutant("history forgets nothing", HISTORY, "deque(maxlen=self.size)).append", "deque()).append"),
+    Mutant(
+        "ratio upside down",
+        RATIOS,
+        "return policy_steps(inputs) - behavior_steps(inputs)",
+        "return behavior_steps(inputs) - policy_steps(inputs)",
+    ),
+    Mutant(
+        "behavior ignored", RATIOS, "inputs.policy if inputs.behavior is None else inputs.behavior", "inputs.policy"
+    ),
+    Mutant(
+        "sequence ratio is the joint one",
+        RATIOS,
+        "return raised(total_BK1 / counted_steps(inputs).sum(-1, keepdim=True).clamp(min=1))",
+        "return raised(total_BK1)",
+    ),
+    Mutant(
+        "joint ratio is the sequence's",
+        RATIOS,
+        'if level == "joint" and inputs.policy.density != "bound":',
+        "if False:",
+    ),
+    Mutant(
+        "k3 of the inverse ratio",
+        RATIOS,
+        "k3_BKT = raised(away_BKT) - away_BKT - 1",
+        "k3_BKT = raised(-away_BKT) + away_BKT - 1",
+    ),
+    Mutant("k1 sign", RATIOS, "return -away_BKT\n", "return away_BKT\n"),
+    Mutant("k2 not halved", RATIOS, "return away_BKT.square() / 2", "return away_BKT.square()"),
+    Mutant(
+        "weighted k3 with a detached weight",
+        RATIOS,
+        'else ratios(inputs, "token") * k3_BKT',
+        'else ratios(inputs, "token").detach() * k3_BKT',
+    ),
+    Mutant("kl term dropped", GRADIENT, "loss_BKT = loss_BKT + beta * kl_BKT", "loss_BKT = loss_BKT + 0 * kl_BKT"),
+    Mutant("kl term a reward", GRADIENT, "loss_BKT = loss_BKT + beta * kl_BKT", "loss_BKT = loss_BKT - beta * kl_BKT"),
+    Mutant("ppo clip takes the better of the two", GRADIENT, "-torch.minimum(free_BKt", "-torch.maximum(free_BKt"),
+    Mutant(
+        "ppo clip missing", GRADIENT, "ratio_BKt.clamp(1 - low, 1 + high) * advantage_BK1", "ratio_BKt * advantage_BK1"
+    ),
+    Mutant("ppo clip symmetric", GRADIENT, "ratio_BKt.clamp(1 - low, 1 + high)", "ratio_BKt.clamp(1 - low, 1 + low)"),
+    Mutant("dual clip ignored", GRADIENT, "ratio_BKt if dual is None else ratio_BKt.clamp(max=dual)", "ratio_BKt"),
+    Mutant(
+        "token normaliser by groups",
+        GRADIENT,
+        "return loss_BKT.sum((-2, -1)) / a_group",
+        "return loss_BKT.sum((-2, -1)) / steps_BKT.sum((-2, -1)).clamp(min=1)",
+    ),
+    Mutant(
+        "steps of the collection ignored",
+        GRADIENT,
+        "/ len(steps_BKT) if known is None else known.steps",
+        "/ len(steps_BKT)",
+    ),
+    Mutant("sequence normaliser sums", GRADIENT, 'if normaliser == "sequence" else length', "if False else length"),
+    Mutant("candidates summed, not averaged", GRADIENT, ".sum(-1) / inputs.mask_BK.sum(-1).clamp(min=1)", ".sum(-1)"),
+    Mutant("grpo keeps stale samples", GRPO, "torch.where(kept_BK1 | (advantage_BK1 >= 0), loss, 0)", "loss"),
+    Mutant("grpo leaves out stale good samples", GRPO, "kept_BK1 | (advantage_BK1 >= 0)", "kept_BK1"),
+    Mutant("dr grpo with a deviation", DR_GRPO, 'GroupRelative(scale="none")', "GroupRelative()"),
+    Mutant("dapo without clip-higher", "objectives/dapo.py", "clip_high: float = 0.28", "clip_high: float = 0.2"),
+    Mutant("bnpo by sequences", "objectives/bnpo.py", 'normaliser="batch"', 'normaliser="sequence"'),
+    Mutant(
+        "gspo by tokens",
+        GSPO,
+        'level="sequence",\n            clip_low=self.clip_low,\n            clip_high=self.clip_high,\n            '
+        "beta",
+        'level="token",\n            clip_low=self.clip_low,\n            clip_high=self.clip_high,\n            beta',
+    ),
+    Mutant("luspo without the length", GSPO, '            normaliser="constant",\n            length=1.0,\n', ""),
+    Mutant(
+        "gmpo clips the mean",
+        GMPO,
+        "kept_BKT = sign_BK1 * torch.minimum(sign_BK1 * log_BKT, sign_BK1 * held_BKT)",
+        "kept_BKT = log_BKT",
+    ),
+    Mutant(
+        "gmpo without direction",
+        GMPO,
+        "kept_BKT = sign_BK1 * torch.minimum(sign_BK1 * log_BKT, sign_BK1 * held_BKT)",
+        "kept_BKT = held_BKT",
+    ),
+    Mutant(
+        "cispo weight with gradient",
+        CISPO,
+        "ratio_BKT.detach().clamp(max=self.ceiling)",
+        "ratio_BKT.clamp(max=self.ceiling)",
+    ),
+    Mutant("cispo weight not held", CISPO, "ratio_BKT.detach().clamp(max=self.ceiling)", "ratio_BKT.detach()"),
+    Mutant(
+        "cispo drops held tokens",
+        CISPO,
+        "ratio_BKT.detach().clamp(max=self.ceiling)",
+        "torch.where(ratio_BKT > self.ceiling, 0, ratio_BKT).detach()",
+    ),
+    Mutant(
+        "sapo one temperature",
+        SAPO,
+        "torch.where(advantage_BK1 > 0, self.tau_good, self.tau_bad)",
+        "torch.full_like(advantage_BK1, self.tau_good)",
+    ),
+    Mutant("sapo without its four", SAPO, "4 / tau_BK1", "1 / tau_BK1"),
+    Mutant("vespo not one at one", VESPO, "lambda_BK1 * (1 - log_BK1.exp())", "-lambda_BK1 * log_BK1.exp()"),
+    Mutant("vespo weight with gradient", VESPO, "log_ratio_steps(inputs).detach()", "log_ratio_steps(inputs)"),
+    Mutant(
+        "rloo penalty dropped",
+        RLOO,
+        "advantages(inputs, self.advantage, penalty_BK)",
+        "advantages(inputs, self.advantage)",
+    ),
+    Mutant("rloo by tokens", RLOO, 'level="joint"', 'level="token"'),
+    Mutant(
+        "reinforce sign", REINFORCE, "loss_BKT = -(1 - self.alpha) * policy", "loss_BKT = (1 - self.alpha) * policy"
+    ),
+    Mutant("reinforce without 1 - alpha", REINFORCE, "-(1 - self.alpha) * policy_steps", "-policy_steps"),
+    Mutant(
+        "reinforce baseline with gradient", REINFORCE, "advantage_BKT = error_BKT.detach()", "advantage_BKT = error_BKT"
+    ),
+    Mutant(
+        "reinforce without its baseline",
+        REINFORCE,
+        "advantage_BKT = error_BKT.detach()",
+        "advantage_BKT = return_BK[:, :, None].expand_as(value_BKT)",
+    ),
+    Mutant("reinforce kl dropped", REINFORCE, "loss_BKT + self.alpha * kl_BKT", "loss_BKT + 0 * kl_BKT"),
+    Mutant(
+        "reinforce value loss dropped", REINFORCE, "self.value_weight * error_BKT.square()", "0 * error_BKT.square()"
+    ),
+    Mutant(
+        "reinforce value loss halved",
+        REINFORCE,
+        "self.value_weight * error_BKT.square()",
+        "self.value_weight / 2 * error_BKT.square()",
+    ),
+    Mutant("reinforce always the mean", REINFORCE, 'if self.reduce == "mean" else 1', "if True else 1"),
+    Mutant(
+        "reinforce learns from unscorable samples",
+        REINFORCE,
+        "steps_BKT & ~inputs.scores_BK.isnan()[:, :, None]",
+        "steps_BKT",
+    ),
+    Mutant("gae without lambda", VALUES, "gamma * lam * ahead_BK", "gamma * ahead_BK"),
+    Mutant(
+        "gae without the next value",
+        VALUES,
+        "reward_BKT[..., t] + gamma * value_next_BK - value_BK",
+        "reward_BKT[..., t] - value_BK",
+    ),
+    Mutant("gae through padding", VALUES, "torch.where(counts_BK, value_BK, value_next_BK)", "value_BK"),
+    Mutant("reward at every step", VALUES, "return steps_BKT & (to_come_BKT == 1)", "return steps_BKT"),
+    Mutant("ppo penalty is a bonus", PPO, "return reward_BKT - self.beta", "return reward_BKT + self.beta"),
+    Mutant("ppo value clip takes the smaller", PPO, "torch.maximum(error_BKT", "torch.minimum(error_BKT"),
+    Mutant("ppo target without the value", PPO, "target_BKT = found_BKT + old_BKT", "target_BKT = found_BKT"),
+    Mutant("ppo target with gradient", PPO, "return value_BKT.detach()", "return value_BKT"),
+    Mutant(
+        "ppo value loss not halved",
+        PPO,
+        "error_BKT = (value_BKT - target_BKT).square() / 2",
+        "error_BKT = (value_BKT - target_BKT).square()",
+    ),
+    Mutant("nft cross term dropped", NFT, "b * error_BKT - b * (1 - b) * far_BKT", "b * error_BKT"),
+    Mutant(
+        "nft mirror image turned",
+        NFT,
+        "(1 + b) * old_BKT - b * error_BKT + b * (1 + b) * far_BKT",
+        "(1 + b) * old_BKT + b * error_BKT + b * (1 + b) * far_BKT",
+    ),
+    Mutant("nft errors halved", NFT, "error_BKT = -2 * policy_steps", "error_BKT = -1 * policy_steps"),
+    Mutant(
+        "nft bad samples pull",
+        NFT,
+        "good_BK1 * towards_BKT + (1 - good_BK1) * away_BKT",
+        "(1 - good_BK1) * towards_BKT + good_BK1 * away_BKT",
+    ),
+    Mutant("nft share not held", NFT, "(advantage_BK / self.largest).clamp(-1, 1)", "(advantage_BK / self.largest)"),
+    Mutant("nft without 1 / beta", NFT, "* self.largest / self.beta", "* self.largest"),
+    Mutant("nft size with gradient", NFT, "error_BKT.detach().clamp(min=0).sqrt()", "error_BKT.clamp(min=0).sqrt()"),
+    Mutant("expert of the worst", EXPERT, "known_BK)[0]", "known_BK)[1]"),
+    Mutant("expert without a threshold", EXPERT, "known_BK & (inputs.scores_BK > self.threshold)", "known_BK"),
+    Mutant("expert of all", EXPERT, 'if self.keep == "best"', "if False"),
     # Flow-NRG and the solver that it steers.
     Mutant("guidance against the reward", GUIDANCE, "(prediction_N - push_N)", "(prediction_N + push_N)"),
     Mutant("guidance of another prediction", GUIDANCE, "s * gaussian.noise_slope(quantity, a, s) * grad", "s * grad"),
@@ -515,6 +766,70 @@ MUTANTS = (
         "mean_error(policy.output, reference.output, batch_dims=3)",
         "mean_error(policy.output, reference.output, batch_dims=3).sqrt()",
     ),
+    Mutant("delay of stereo as of mono", DELAY, "tuple(k // channels for k", "tuple(k for k"),
+    Mutant("delay turned round", DELAY, "tuple(k // channels for k", "tuple((codebooks - 1 - k) // channels for k"),
+    Mutant("delay undone from the start", DELAY, "grid[..., k, wait : wait + frames] for", "grid[..., k, :frames] for"),
+    Mutant("padding counts as said", DELAY, "(column >= wait) & (column < end)", "column >= wait"),
+    Mutant("silence counts as said", DELAY, "(column >= wait) & (column < end)", "column < end + wait"),
+    Mutant("a column reads itself", DELAY, "torch.full_like(grid[..., :1], silent), grid[..., :-1]", "grid"),
+    Mutant("guidance from the conditional branch", MUSIC, "return without + guidance", "return with_text + guidance"),
+    Mutant("guidance turned round", MUSIC, "(with_text - without)", "(without - with_text)"),
+    Mutant(
+        "null branch hears the text", MUSIC, "torch.cat([states, torch.zeros_like(states)])", "torch.cat([states] * 2)"
+    ),
+    Mutant("top-k before temperature", MUSIC, "filtered(logits / temperature, top_k)", "filtered(logits, top_k)"),
+    Mutant("top-k of one less", MUSIC, "logits < least", "logits <= least"),
+    Mutant("codebooks averaged", MUSIC, "torch.where(self.spoken, value, 0).sum(-2)", "value.mean(-2)"),
+    Mutant("path log-prob summed", STEPS, "density_N.flatten(1).mean(-1)", "density_N.flatten(1).sum(-1)"),
+    Mutant("path log-prob without its scale", STEPS, " - std.log() - 0.5", " - 0.5"),
+    Mutant("path log-prob without the half", STEPS, "-0.5 * z_N.square()", "-z_N.square()"),
+    Mutant("path kl without the half", STEPS, "/ (2 * std.square())", "/ std.square()"),
+    Mutant("path sde noise against data", STEPS, "pull_N = sigma_N.square()", "pull_N = -sigma_N.square()"),
+    Mutant("path sde sigma not squared", STEPS, "pull_N = sigma_N.square() / (2", "pull_N = sigma_N / (2"),
+    Mutant("path sde velocity unweighted", STEPS, "pull_N * (1 - step.s_N)", "pull_N"),
+    Mutant("path sde step turned", STEPS, "1 - pull_N * step.length_N", "1 + pull_N * step.length_N"),
+    Mutant(
+        "path sde std is sigma", STEPS, "return self._sigma(step) * step.length_N.sqrt()", "return self._sigma(step)"
+    ),
+    Mutant("path sde without a first sigma", STEPS, "step.s_N == 1, step.next_s_N", "step.s_N == 2, step.next_s_N"),
+    Mutant("path sde sigma turned", STEPS, "(step.s_N / room_N)", "(room_N / step.s_N)"),
+    Mutant("path dance std is eta", STEPS, "self.eta * step.length_N.sqrt()", "self.eta * step.length_N"),
+    Mutant("path cps angle in full", STEPS, "self.noise * math.pi / 2)", "self.noise * math.pi)"),
+    Mutant(
+        "path cps log-prob scaled",
+        STEPS,
+        "return -gaussian.mean_error(next_N, mean_N)",
+        "return -0.5 * gaussian.mean_error(next_N, mean_N)",
+    ),
+    Mutant("path ddim variance for std", STEPS, "kept_N).clamp(min=0).sqrt()", "kept_N).clamp(min=0)"),
+    Mutant(
+        "path ddim noise kept in full", STEPS, "(step.next_s_N.square() - std_N.square())", "(step.next_s_N.square())"
+    ),
+    Mutant(
+        "path ddim posterior of the wrong end",
+        STEPS,
+        "self.eta * step.next_s_N / step.s_N",
+        "self.eta * step.s_N / step.next_s_N",
+    ),
+    Mutant(
+        "path code kl is exact",
+        STEPS,
+        'if self.kl == "exact" else self._sigma(step)',
+        "if self.kl else self._sigma(step)",
+    ),
+    Mutant("path guidance turned", SHARED, "guidance * (with_N - without_N)", "guidance * (without_N - with_N)"),
+    Mutant("path guidance from the prompt", SHARED, "return without_N + guidance", "return with_N + guidance"),
+    Mutant("path kl of missing candidates", PATHS, "torch.where(policy.mask_BKT, kl_BKT, 0)", "kl_BKT"),
+    Mutant(
+        "path scored at the next state", PATHS, "held[NEXT][b, k, t], kernel.mean", "held[STATE][b, k, t], kernel.mean"
+    ),
+    Mutant(
+        "path last step trained",
+        PATHS,
+        "noisy = tuple(range(self.steps - self.skip_last))",
+        "noisy = tuple(range(self.steps))",
+    ),
+    Mutant("path window anywhere", PATHS, "max(1, int(self.window_range * self.steps))", "self.steps"),
 )
 
 

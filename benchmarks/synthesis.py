@@ -27,7 +27,7 @@ from typing import Any
 
 import psutil
 
-from penchant.recipe import to_toml
+from penchant.recipe_file import to_toml
 from penchant.recipes import find_synthesis
 from penchant.synthesis import Reward, Row, Stage, Synthesis, Work, Worker, score
 from penchant.synthesis.ledger import Ledger

@@ -116,6 +116,8 @@ def arms() -> list[Arm]:
 
 def measured(arm: Arm) -> dict[str, Any]:
     """Win rates against the base by dimension, of the held-out judge and of the one trained against; motion; drift."""
+    from runs import preferred
+
     from penchant.evaluate import mean_gain
 
     def wins(judge: str) -> list[float]:
@@ -141,6 +143,7 @@ def measured(arm: Arm) -> dict[str, Any]:
 
 def against(constant: Arm, vanishing: Arm) -> dict[str, Any]:
     """How often the held-out judge prefers the one to the other at the same caption and seed."""
+    from runs import preferred
 
     def wins(judge: str) -> list[float]:
         return preferred(constant.scores(judge, "policy"), vanishing.scores(judge, "policy"))
@@ -150,6 +153,8 @@ def against(constant: Arm, vanishing: Arm) -> dict[str, Any]:
 
 def agreement() -> list[float]:
     """Share of the pairs that the mean of the held-out judge's dimensions orders as the labels do; its interval."""
+    from runs import preferred
+
     from penchant.feedback import read, select
     from penchant.feedback.shown import sample_of
     from penchant.judges import load
@@ -160,14 +165,6 @@ def agreement() -> list[float]:
     judged = load(f"zoo:{HELD_OUT}").score(prompts, samples).mean(1).reshape(-1, 2)
     said = np.diff(judged)[:, 0] * np.diff([pair.scores for pair in pairs])[:, 0]
     return preferred(said[:, None], np.zeros_like(said)[:, None])
-
-
-def preferred(scores: np.ndarray, others: np.ndarray) -> list[float]:
-    """How often the first are larger, and the interval."""
-    from penchant.evaluate import win_rate
-
-    found = win_rate(scores, others)
-    return [found.rate, found.low, found.high]
 
 
 def _percent(values: list[float]) -> str:

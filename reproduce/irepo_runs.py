@@ -28,12 +28,12 @@ HELD_OUT, VALIDATION, MEASURED = 60, 32, 30  # prompts; on the last so many KL i
 
 def spec(agreement: float, seed: int) -> Any:
     """The iterations that every method shares; only the stages before training are run of it for the first round."""
+    from penchant.iterations import Draws, Iterations, SimulatedPanel
     from penchant.likelihoods import Autoregressive
     from penchant.models import Policy
     from penchant.models.completion import Decoding
     from penchant.objectives import IREPO
     from penchant.recipe import Training
-    from penchant.rollouts import Draws, Iterations, SimulatedPanel
 
     return Iterations(
         name="irepo",
@@ -78,7 +78,7 @@ def percent(share: float) -> int:
 def pairs(agreement: float, seed: int) -> tuple[Path, float, int]:
     """The store of pairs of the first round, the share of them that judge A would turn round, and their number."""
     from penchant.feedback import open_store
-    from penchant.rollouts.rounds import label
+    from penchant.iterations.rounds import label
 
     shared = spec(agreement, seed)
     folder = shared.folder / "round-000"
@@ -161,7 +161,7 @@ def quiet(text: str) -> None:
 def again(method: str, seed: int, rate: float) -> Path:
     """A second round from the method's own first one: its own draws, its own votes."""
     from penchant.feedback import open_store
-    from penchant.rollouts.rounds import after, label
+    from penchant.iterations.rounds import after, label
     from penchant.run import align
 
     folder = RUNS / f"second-{slug(method)}-{seed}"
@@ -225,7 +225,7 @@ def asked_of(kind: str) -> list[str]:
     """Prompts: held-out ones share no event with those of training; validation ones were not drawn for the sweep."""
     if kind == "held-out":
         return (PROMPTS / "held_out.txt").read_text().splitlines()[:HELD_OUT]
-    from penchant.rollouts.drawing import round_prompts
+    from penchant.iterations.drawing import round_prompts
 
     return [prompt.text for prompt in round_prompts(spec(AT, SWEEP), 1)[:VALIDATION]]
 

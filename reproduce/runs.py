@@ -23,7 +23,7 @@ def finish(recipe: str, folder: Path, *options: str) -> None:
         return
     command = [sys.executable, "-m", "penchant", "align", recipe, *options, "--threads", "1"]
     command += ["--out", str(folder), "--cache", str(folder.parent / "cache")]
-    if (folder / "checkpoints").exists():
+    if (folder / "checkpoints").exists() or (folder / "outcome.json").exists():
         command.append("--resume")
     subprocess.run(command, check=True)
 
@@ -32,6 +32,14 @@ def scores(folders: Sequence[Path], captions: str, judge: str, side: str) -> np.
     """Scores [runs, P, S] that a judge gave the pictures of "policy" or "base"."""
     found = [json.loads((folder / "scores.json").read_text()) for folder in folders]
     return np.array([one[captions][judge][side] for one in found])
+
+
+def preferred(first: np.ndarray, others: np.ndarray) -> list[float]:
+    """How often the first scores are larger, and the 95 % interval."""
+    from penchant.evaluate import win_rate
+
+    found = win_rate(first, others)
+    return [found.rate, found.low, found.high]
 
 
 def record(name: str, result: Any, table: str) -> None:

@@ -12,7 +12,10 @@ _EXPORTS = {
     "Evaluation": "penchant.recipe",
     "Preferences": "penchant.recipe",
     "Recipe": "penchant.recipe",
+    "Rollouts": "penchant.recipe",
+    "RewardTerm": "penchant.recipe",
     "Training": "penchant.recipe",
+    "Decoding": "penchant.models.completion",
     "Policy": "penchant.models",
     "Reference": "penchant.references",
     "align": "penchant.run",
@@ -22,6 +25,7 @@ _EXPORTS = {
     "Autoregressive": "penchant.likelihoods",
     "Diffusion": "penchant.likelihoods",
     "FlowMatching": "penchant.likelihoods",
+    "DenoisingPath": "penchant.likelihoods",
     "DPO": "penchant.objectives",
     "IPO": "penchant.objectives",
     "Hinge": "penchant.objectives",
@@ -33,6 +37,12 @@ _EXPORTS = {
     "ListNet": "penchant.objectives",
     "SFT": "penchant.objectives",
     "RWR": "penchant.objectives",
+    "GRPO": "penchant.objectives",
+    "RLOO": "penchant.objectives",
+    "REINFORCE": "penchant.objectives",
+    "PPO": "penchant.objectives",
+    "DiffusionNFT": "penchant.objectives",
+    "ExpertIteration": "penchant.objectives",
     "IREPO": "penchant.objectives",
     "SimPO": "penchant.objectives",
     "CPO": "penchant.objectives",
@@ -53,17 +63,25 @@ __all__ = [
     "CPO",
     "DPO",
     "DSPO",
+    "GRPO",
     "IPO",
     "IREPO",
     "KTO",
     "ORPO",
+    "PPO",
+    "REINFORCE",
+    "RLOO",
     "RWR",
     "SFT",
     "TPO",
     "WPO",
     "Autoregressive",
+    "Decoding",
+    "DenoisingPath",
     "Diffusion",
+    "DiffusionNFT",
     "Evaluation",
+    "ExpertIteration",
     "FlowMatching",
     "Hinge",
     "ListNet",
@@ -80,6 +98,8 @@ __all__ = [
     "Reference",
     "ReferenceFree",
     "Reward",
+    "RewardTerm",
+    "Rollouts",
     "SimPO",
     "Synthesis",
     "Training",
@@ -101,20 +121,27 @@ def __getattr__(name: str) -> Any:
 if TYPE_CHECKING:
     from penchant.errors import PenchantError
     from penchant.feedback import doctor, read
-    from penchant.likelihoods import Autoregressive, Diffusion, FlowMatching
+    from penchant.likelihoods import Autoregressive, DenoisingPath, Diffusion, FlowMatching
     from penchant.models import Policy, load
+    from penchant.models.completion import Decoding
     from penchant.objectives import (
         CPO,
         DPO,
         DSPO,
+        GRPO,
         IPO,
         IREPO,
         KTO,
         ORPO,
+        PPO,
+        REINFORCE,
+        RLOO,
         RWR,
         SFT,
         TPO,
         WPO,
+        DiffusionNFT,
+        ExpertIteration,
         Hinge,
         ListNet,
         MaPO,
@@ -124,7 +151,7 @@ if TYPE_CHECKING:
         ReferenceFree,
         SimPO,
     )
-    from penchant.recipe import Evaluation, Preferences, Recipe, Training
+    from penchant.recipe import Evaluation, Preferences, Recipe, RewardTerm, Rollouts, Training
     from penchant.references import Reference
     from penchant.run import align
     from penchant.synthesis import Pictures, Pipeline, Reward, Synthesis, synthesize

@@ -88,8 +88,50 @@ REFERENCES = {
     "ho2020ddpm": "Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. NeurIPS 2020. arXiv:2006.11239",
     "lipman2023flow": "Lipman, Chen, Ben-Hamu, Nickel, Le. Flow Matching for Generative Modeling. ICLR 2023. "
     "arXiv:2210.02747",
+    "black2024ddpo": "Black, Janner, Du, Kostrikov, Levine. Training Diffusion Models with Reinforcement Learning. "
+    "ICLR 2024. arXiv:2305.13301",
+    "liu2025flowgrpo": "Liu, Liu, Liang, Li, Liu, Wang, Wan, Zhang, Ouyang. Flow-GRPO: Training Flow Matching Models "
+    "via Online RL. NeurIPS 2025. arXiv:2505.05470",
+    "xue2025dancegrpo": "Xue et al. DanceGRPO: Unleashing GRPO on Visual Generation. 2025. arXiv:2505.07818",
+    "wang2025cps": "Wang, Yu. Coefficients-Preserving Sampling for Reinforcement Learning with Flow Matching. 2025. "
+    "arXiv:2509.05952",
+    "majumder2024tango2": "Majumder, Hung, Ghosal, Hsu, Mihalcea, Poria. Tango 2: Aligning Diffusion-based "
+    "Text-to-Audio Generations through Direct Preference Optimization. ACM Multimedia 2024. arXiv:2404.09956",
+    "evans2024stableaudio": "Evans, Parker, Carr, Zukowski, Taylor, Pons. Stable Audio Open. 2024. arXiv:2407.14358",
+    "copet2023musicgen": "Copet, Kreuk, Gat, Remez, Kant, Synnaeve, Adi, Defossez. Simple and Controllable Music "
+    "Generation. NeurIPS 2023. arXiv:2306.05284",
     "hu2022lora": "Hu, Shen, Wallis, Allen-Zhu, Li, Wang, Wang, Chen. LoRA: Low-Rank Adaptation of Large Language "
     "Models. ICLR 2022. arXiv:2106.09685",
+    "shao2024deepseekmath": "Shao, Wang, Zhu, Xu, Song, Zhang, Li, Wu, Guo. DeepSeekMath: Pushing the Limits of "
+    "Mathematical Reasoning in Open Language Models. 2024. arXiv:2402.03300",
+    "yu2025dapo": "Yu et al. DAPO: An Open-Source LLM Reinforcement Learning System at Scale. 2025. arXiv:2503.14476",
+    "liu2025drgrpo": "Liu, Chen, Li, Qi, Pang, Du, Lee, Lin. Understanding R1-Zero-Like Training: A Critical "
+    "Perspective. 2025. arXiv:2503.20783",
+    "minimax2025m1": "MiniMax. MiniMax-M1: Scaling Test-Time Compute Efficiently with Lightning Attention. 2025. "
+    "arXiv:2506.13585",
+    "zheng2025gspo": "Zheng et al. Group Sequence Policy Optimization. 2025. arXiv:2507.18071",
+    "luspo2026": "Length-Unbiased Sequence Policy Optimization: Revealing and Controlling Response Length Variation in "
+    "RLVR. 2026. arXiv:2602.05261",
+    "zhao2025gmpo": "Zhao et al. Geometric-Mean Policy Optimization. 2025. arXiv:2507.20673",
+    "gao2025sapo": "Gao et al. Soft Adaptive Policy Optimization. 2025. arXiv:2511.20347",
+    "vespo2026": "VESPO: Variational Sequence-Level Soft Policy Optimization for Stable Off-Policy LLM Training. 2026. "
+    "arXiv:2602.10693",
+    "ahmadian2024rloo": "Ahmadian, Cremer, Galle, Fadaee, Kreutzer, Pietquin, Ustun, Hooker. Back to Basics: "
+    "Revisiting REINFORCE Style Optimization for Learning from Human Feedback in LLMs. ACL 2024. arXiv:2402.14740",
+    "williams1992reinforce": "Williams. Simple Statistical Gradient-Following Algorithms for Connectionist "
+    "Reinforcement Learning. Machine Learning 8, 1992.",
+    "schulman2017ppo": "Schulman, Wolski, Dhariwal, Radford, Klimov. Proximal Policy Optimization Algorithms. 2017. "
+    "arXiv:1707.06347",
+    "schulman2016gae": "Schulman, Moritz, Levine, Jordan, Abbeel. High-Dimensional Continuous Control Using "
+    "Generalized Advantage Estimation. ICLR 2016. arXiv:1506.02438",
+    "ziegler2019finetuning": "Ziegler, Stiennon, Wu, Brown, Radford, Amodei, Christiano, Irving. Fine-Tuning Language "
+    "Models from Human Preferences. 2019. arXiv:1909.08593",
+    "anthony2017expert": "Anthony, Tian, Barber. Thinking Fast and Slow with Deep Learning and Tree Search. NeurIPS "
+    "2017. arXiv:1705.08439",
+    "dong2023raft": "Dong et al. RAFT: Reward rAnked FineTuning for Generative Foundation Model Alignment. TMLR 2023. "
+    "arXiv:2304.06767",
+    "zheng2025diffusionnft": "Zheng et al. DiffusionNFT: Online Diffusion Reinforcement with Forward Process. 2025. "
+    "arXiv:2509.16117",
 }
 
 # Papers that brought an objective to a likelihood: it is they that such a recipe repeats.

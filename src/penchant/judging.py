@@ -38,7 +38,8 @@ from penchant.evaluate.prompts import read_prompts
 from penchant.evaluate.sheet import Sheet
 from penchant.evaluate.words import WORDS
 from penchant.feedback.groups import Prompt
-from penchant.recipe import Recipe, to_toml
+from penchant.recipe import Recipe
+from penchant.recipe_file import to_toml
 
 Say = Callable[[str], None]
 
@@ -54,8 +55,8 @@ class Judging:
     cache: Path
 
     @classmethod
-    def of(cls, recipe: Recipe, selection: Any, cache: Path) -> Judging:
-        """Chooses prompts and loads judges.
+    def of(cls, recipe: Recipe, asked: Sequence[Prompt], cache: Path) -> Judging:
+        """Chooses among the prompts `asked` in training and those held out, and loads judges.
 
         Raises:
             RecipeError: no judge is named, or the prompts' file is not readable.
@@ -64,7 +65,7 @@ class Judging:
 
         spec = recipe.evaluation
         assert spec is not None
-        trained = {group.group.prompt: group.group.asked() for group in selection}
+        trained = {prompt.text: prompt for prompt in asked}
         given = {prompt.text: prompt for prompt in read_prompts(spec.prompts)}
         judges: dict[str, tuple[Any, Role]] = {}
         for address in spec.judges:
@@ -128,6 +129,7 @@ class Judging:
                 winner=winner_change(curves),
                 fidelity=self._fidelity(evidence),
                 form=form,
+                curves=curves,
             ),
             diversity=after,
             drift=moved(policy[-1], base[-1], eye, model=model, spec=self.recipe.policy),
@@ -195,7 +197,7 @@ class Judging:
                 for pair in exhibited(self.recipe.name, p, b, self.first, sheets=len(base))
             ),
             exhibits_note=f"Marked: the {sample} that {prefers} prefers. The first prompts, not the best ones.",
-            reading=_reading(*reading),
+            reading=None if reading is None else _reading(*reading),
             rerun=(f"penchant align {folder / 'recipe.toml'}",),
             citations=tuple(bibliography(self.recipe)),
         )
@@ -203,10 +205,11 @@ class Judging:
 
 
 def _movement(result: PolicyResult, base: Any) -> dict[str, Any]:
-    """Drift from the base and diversity of both, of the last kind of prompts."""
+    """Drift from the base, diversity of both and outward form, of the last kind of prompts."""
     drift = None if result.drift is None else asdict(result.drift)
+    form = None if result.form is None else asdict(result.form)
     sides = {"base": base, "policy": result.diversity}
-    return {"drift": drift, "diversity": {side: found and asdict(found) for side, found in sides.items()}}
+    return {"drift": drift, "form": form, "diversity": {side: found and asdict(found) for side, found in sides.items()}}
 
 
 def _reading(report: Any, selection: Any) -> Reading:

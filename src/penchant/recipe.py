@@ -1,24 +1,17 @@
 """`Recipe`: a run, whole, as one frozen object.
 
-A recipe is a Python value; the command line only overrides its fields. `to_toml` writes it with every default filled
-in, `from_toml` reads it back to an equal recipe.
+A recipe is a Python value; the command line only overrides its fields, and `recipe_file` writes and reads it.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
-import tomllib
-import types
-import typing
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from penchant.compatible import require
-from penchant.errors import RecipeError, nearest
+from penchant.errors import RecipeError
 from penchant.models.completion import Decoding
 from penchant.models.spec import Policy
 from penchant.references.spec import Reference
@@ -48,6 +41,111 @@ class Preferences:
     split: str | None = None
     limit: int | None = None
     max_bad: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardTerm:
+    """One judge's part of what a rollout is rewarded with: weight * (score - low) / (high - low).
+
+    Attributes:
+        judge: its address (`penchant.judges.load`); of a judge with several dimensions `ADDRESS#DIMENSION`.
+        weight: how much it counts.
+        low: the score that is worth 0.
+        high: the score that is worth 1.
+        clip: hold the rescaled score in [0, 1] before it is weighed.
+    """
+
+    judge: str
+    weight: float = 1.0
+    low: float = 0.0
+    high: float = 1.0
+    clip: bool = False
+
+    def __post_init__(self) -> None:
+        if self.low >= self.high:
+            raise RecipeError(f"{self.low} to {self.high} is no range.", field="rewards", remedy="low below high.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """An inference server that draws a language policy's samples: anything that speaks OpenAI's completions and takes
+    up adapters while it runs, as vLLM does (`--enable-lora`, VLLM_ALLOW_RUNTIME_LORA_UPDATING=1).
+
+    Attributes:
+        url: where its interface begins, e.g. "http://127.0.0.1:8000/v1".
+        folder: where each round's adapter is written, in a file system that the server sees.
+        key_variable: the environment variable that holds its key; "" where none is asked for.
+        concurrency: requests under way at a time.
+    """
+
+    url: str
+    folder: str
+    key_variable: str = ""
+    concurrency: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollouts:
+    """Feedback that the policy earns while it trains: it draws samples, judges reward them, the objective learns.
+
+    A round is one drawing: `prompts_a_round` prompts with `candidates` samples each. Training goes over a round's
+    groups `passes` times before the next one is drawn.
+
+    Attributes:
+        prompts: a text file with one prompt a line, a `.jsonl` file of prompts and conversations, `zoo:NAME`, or
+            preference data whose prompts are taken.
+        rewards: what a sample earns: the sum of these.
+        candidates: samples a prompt, K.
+        prompts_a_round: prompts of a round; passes * prompts_a_round is a multiple of the batch size.
+        passes: how often a round's groups are trained on; more than once needs an objective that knows the log-probs
+            at which they were drawn.
+        keep: rounds that are trained on at a time: the newest and keep - 1 older ones, whose samples are stale.
+        unfinished: what a sample is worth that was cut at the limit: the "lowest" reward of its round, or what its
+            judges say ("keep"). Where length is free, judges that never saw a cut sample reward length.
+        whiten: bring every reward to mean 0 and deviation 1 within its round before they are added, so that none
+            outweighs the others by its scale.
+        decoding: how tokens are drawn; the likelihood's temperature must be its temperature, and top_p 1, or what is
+            drawn is not what is scored.
+        steps: denoising steps, where the likelihood is a bound; a denoising path says its own.
+        guidance: guidance scale of the same.
+        share_start: a prompt's samples begin with the same noise and part on the way (DanceGRPO); denoising paths only.
+        batch_size: samples drawn at a time.
+        server: who draws in the policy's place, each round with the adapter of that moment; None draws here. Its
+            kernels are not ours, so its log-probs are kept as the behavior that the objective corrects for.
+    """
+
+    prompts: str
+    rewards: tuple[RewardTerm, ...]
+    candidates: int = 4
+    prompts_a_round: int = 16
+    passes: int = 1
+    keep: int = 1
+    unfinished: Literal["lowest", "keep"] = "lowest"
+    whiten: bool = False
+    decoding: Decoding = field(default_factory=Decoding)
+    steps: int = 20
+    guidance: float = 1.0
+    share_start: bool = False
+    batch_size: int = 64
+    server: Server | None = None
+
+    def __post_init__(self) -> None:
+        if self.server is not None and self.decoding.temperature != 1:
+            raise RecipeError(
+                "servers differ in what their log-probs know of the temperature.",
+                field="feedback.decoding.temperature",
+                remedy="use 1 with a server.",
+            )
+        if min(self.candidates, self.prompts_a_round, self.passes, self.keep, self.batch_size) < 1:
+            raise RecipeError("rollouts count from 1.", field="candidates, prompts_a_round, passes, keep, batch_size")
+        if not self.rewards:
+            raise RecipeError("nothing is rewarded.", field="feedback.rewards", remedy="name a judge.")
+        if self.decoding.temperature == 0 or self.decoding.top_p < 1:
+            raise RecipeError(
+                "rollouts need every token to be possible.",
+                field="feedback.decoding",
+                remedy="use a temperature above 0 and top_p=1.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +248,7 @@ class Recipe:
         policy: the model to align.
         likelihood: how it scores a sample.
         objective: what is minimised.
-        feedback: what is learnt from.
+        feedback: what is learnt from: preferences that are there, or rollouts of the policy itself.
         reference: the frozen model to compare with.
         train: how to optimise.
         evaluation: how to judge; None for not at all.
@@ -166,7 +264,7 @@ class Recipe:
     policy: Policy
     likelihood: Likelihood
     objective: Objective
-    feedback: Preferences
+    feedback: Preferences | Rollouts
     reference: Reference = field(default_factory=Reference)
     train: Annotated[Training, tyro.conf.arg(name="")] = field(default_factory=Training)
     evaluation: Evaluation | None = None
@@ -181,126 +279,48 @@ class Recipe:
         require(
             self.objective,
             self.likelihood,
-            ties=self.feedback.ties,
+            ties=self.feedback.ties if isinstance(self.feedback, Preferences) else "drop",
             cached=self.reference.cache is not None,
             by_candidate=self.train.by_candidate,
         )
+        if isinstance(self.feedback, Preferences) and self.reference.kind == "round":
+            raise RecipeError("no round is drawn here.", field="reference.kind", remedy="use start, or rollouts.")
+        if isinstance(self.feedback, Rollouts):
+            _require_rollouts(self.feedback, self.policy, self.likelihood, self.objective, self.train)
 
 
-# TOML knows no None and no classes: None is left out, a part says its class in `class`.
-_KIND = "class"
-
-
-def to_toml(recipe: object) -> str:
-    """A recipe (a `Recipe`, or any frozen dataclass of parts) with every default filled in, as TOML."""
-    import tomli_w
-
-    return tomli_w.dumps(_plain(recipe))
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        name = f"{type(value).__module__}:{type(value).__qualname__}"
-        pairs = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        return {_KIND: name, **{k: _plain(v) for k, v in pairs.items() if v is not None}}
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    return value
-
-
-def from_toml(path: Path, kind: type = Recipe) -> Any:
-    """Reads what `to_toml` wrote of a `kind`.
-
-    Raises:
-        RecipeError: not TOML, an unknown class, an unknown or missing field, another kind.
-    """
-    try:
-        table = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+def _require_rollouts(
+    feedback: Rollouts, policy: Policy, likelihood: Likelihood, objective: Objective, train: Training
+) -> None:
+    """What must fit between rollouts and the other parts of a recipe."""
+    name, needs = type(objective).__name__, objective.needs
+    if needs.scores in ("share", "logit"):
         raise RecipeError(
-            f"cannot be read: {error}", file=path, remedy="write it again with `penchant align`."
-        ) from error
-    recipe = _build({k: v for k, v in table.items() if k != "versions"}, path)
-    if not isinstance(recipe, kind):
-        raise RecipeError(f"holds a {type(recipe).__name__}, no {kind.__name__}.", file=path, field=_KIND)
-    return recipe
-
-
-def _class(name: Any, path: Path) -> type:
-    module, _, qualname = str(name).partition(":")
-    try:
-        if not module.startswith("penchant."):
-            raise RecipeError(
-                f"'{name}' is no part of penchant.",
-                file=path,
-                field=_KIND,
-                remedy="run the Python file that defines it.",
-            )
-        found = getattr(importlib.import_module(module), qualname)
-        if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
-            raise RecipeError(f"'{name}' is no part of a recipe.", file=path, field=_KIND, remedy="check the spelling.")
-        return found
-    except (ImportError, AttributeError) as error:
-        raise RecipeError(f"there is no '{name}'.", file=path, field=_KIND, remedy="check the spelling.") from error
-
-
-def _build(table: dict[str, Any], path: Path) -> Any:
-    cls = _class(table.get(_KIND), path)
-    hints = typing.get_type_hints(cls)
-    known = {f.name for f in dataclasses.fields(cls)}
-    values = {}
-    for key, value in table.items():
-        if key == _KIND:
-            continue
-        if key not in known:
-            raise RecipeError(f"unknown option '{key}'.", file=path, field=key, remedy=nearest(key, sorted(known)))
-        values[key] = _typed(value, hints[key], path)
-        if not _fits(values[key], hints[key]):
-            raise RecipeError(f"{value!r} does not fit.", file=path, field=key, remedy=f"give {_words(hints[key])}.")
-    # A field that is absent was None: the writer fills in every other default.
-    absent = {f.name: None for f in dataclasses.fields(cls) if f.name not in values and _allows_none(hints[f.name])}
-    required = [f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING]
-    if missing := [name for name in required if name not in values and name not in absent]:
-        raise RecipeError("is missing.", file=path, field=missing[0], remedy=f"{cls.__name__} needs it.")
-    return cls(**values, **absent)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value read from TOML is one of its field's type."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        return any(_fits(value, argument) for argument in arguments)
-    if origin is Literal:
-        return value in arguments
-    if origin is tuple:
-        items = _items(value, hint)
-        return isinstance(value, tuple) and items is not None and all(map(_fits, value, items))
-    # To Python True is an int.
-    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-
-
-def _items(value: Any, hint: Any) -> tuple[Any, ...] | None:
-    """The type of each item of a tuple; None if it has another number of them."""
-    arguments = typing.get_args(hint)
-    if arguments[-1] is Ellipsis:
-        return (arguments[0],) * len(value)
-    return arguments if len(value) == len(arguments) else None
-
-
-def _words(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-
-
-def _allows_none(hint: Any) -> bool:
-    return typing.get_origin(hint) in (types.UnionType, typing.Union) and type(None) in typing.get_args(hint)
-
-
-def _typed(value: Any, hint: Any, path: Path) -> Any:
-    if isinstance(value, dict) and _KIND in value:
-        return _build(value, path)
-    if isinstance(value, list):
-        items = _items(value, hint) if typing.get_origin(hint) is tuple else None
-        return tuple(_typed(one, item, path) for one, item in zip(value, items or (None,) * len(value), strict=True))
-    if isinstance(value, int) and not isinstance(value, bool) and hint in (float, float | None):
-        return float(value)
-    return value
+            f"{name} reads {needs.scores}s of votes, and rollouts have rewards.",
+            field="objective",
+            remedy="use grpo, rloo, reinforce or dpo; penchant iterate makes votes.",
+        )
+    if feedback.candidates < needs.min_candidates:
+        raise RecipeError(
+            f"{name} compares {needs.min_candidates} samples of a prompt.",
+            field="feedback.candidates",
+            remedy=f"use {needs.min_candidates} or more.",
+        )
+    if feedback.passes * feedback.prompts_a_round % train.batch_size:
+        raise RecipeError(
+            f"{feedback.passes} x {feedback.prompts_a_round} groups are no whole number of steps of "
+            f"{train.batch_size}.",
+            field="feedback.prompts_a_round",
+            remedy="make it a multiple of batch_size.",
+        )
+    if feedback.server is not None and not (policy.lora or policy.adapter):
+        raise RecipeError("a server takes up adapters.", field="policy.lora", remedy="give the policy a LoRA rank.")
+    temperature = getattr(likelihood, "temperature", feedback.decoding.temperature)
+    if temperature != feedback.decoding.temperature:
+        raise RecipeError(
+            f"samples are drawn at temperature {feedback.decoding.temperature:g} and scored at {temperature:g}.",
+            field="likelihood.temperature",
+            remedy="give both the same.",
+        )
+    if train.flip:
+        raise RecipeError("what the policy drew is not mirrored.", field="flip", remedy="set it to False.")

@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from penchant.errors import FeedbackError, RecipeError
-from penchant.recipe import Recipe, to_toml
+from penchant.errors import RecipeError
+from penchant.recipe import Recipe
+from penchant.recipe_file import to_toml
 
 Say = Callable[[str], None]
 
@@ -43,31 +44,6 @@ class Run:
         if self.report_path is None:
             raise RecipeError("there is no report.", file=self.folder, field="evaluation", remedy="resume the run.")
         return self.report_path
-
-
-@dataclass(frozen=True, kw_only=True)
-class FixedFeedback:
-    """The loop's data when the feedback is a fixed set: groups by index, encoded through the cache."""
-
-    groups: Any
-    encoder: Any
-
-    def __len__(self) -> int:
-        return len(self.groups)
-
-    def batch(self, indices: Any) -> Any:
-        """The groups at `indices`."""
-        return self.encoder.batch([self.groups[i] for i in indices])
-
-    def before_step(self, step: int, model: Any) -> None:
-        """The groups are what they are."""
-
-    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Nothing: which groups a step sees follows from the step."""
-        return {}, {}
-
-    def restore(self, tensors: Any, state: Any) -> None:
-        """Nothing was kept."""
 
 
 def align(recipe: Recipe, *, resume: bool = False, say: Say = print) -> Run:
@@ -138,7 +114,7 @@ def _versions() -> str:
 def _align(recipe: Recipe, folder: Path, resume: bool, say: Say) -> Run:
     from penchant.judging import Judging
     from penchant.models import load
-    from penchant.train.encoding import Encoder
+    from penchant.sources import source_of
     from penchant.train.guards import StopRequest
     from penchant.train.loop import Loop
     from penchant.train.scoring import Scorer
@@ -146,27 +122,25 @@ def _align(recipe: Recipe, folder: Path, resume: bool, say: Say) -> Run:
     watch = Watch()
     accelerator = _accelerator(recipe, folder)
     quiet: Say = say if accelerator.is_main_process else _silent
-    selection, reading = _feedback(recipe, folder, quiet)
+    source = source_of(recipe, folder, quiet)
     model = load(recipe.policy).to(accelerator.device)
     watch.lap("load")
     # Before a checkpoint or a step changes the policy.
     needs = recipe.objective.needs
+    if needs.value:
+        model.add_value()
     reference = recipe.reference.build(model) if needs.reference or needs.mismatched else None
     quiet(reference.describe() if reference is not None else "reference: none needed")
     cache = Path(recipe.cache or folder.parent / "cache")
-    encoder = Encoder(model, cache / "encodings.sqlite", seed=recipe.seed, flip=recipe.train.flip)
-    if accelerator.is_main_process:
-        encoded = encoder.prepare(selection.groups)
-        quiet(f"encoded {encoded} samples and prompts, the rest was cached")
+    data = source.data(model, reference, cache, accelerator, quiet)
     for note in model.notes():
         quiet(note)
     accelerator.wait_for_everyone()
     watch.lap("encode")
-    judging = Judging.of(recipe, selection, cache) if recipe.evaluation and accelerator.is_main_process else None
+    judging = Judging.of(recipe, source.asked(), cache) if recipe.evaluation and accelerator.is_main_process else None
     base = judging.sample(model, quiet) if judging else None
     watch.lap("sample the base")
     scorer = Scorer(recipe=recipe, model=model, reference=reference, accelerator=accelerator)
-    data = FixedFeedback(groups=selection.groups, encoder=encoder)
     loop = Loop(recipe, model, scorer, data, folder, accelerator)
     if resume and not loop.resume(quiet):
         quiet("no checkpoint yet: starting from the beginning")
@@ -176,7 +150,7 @@ def _align(recipe: Recipe, folder: Path, resume: bool, say: Say) -> Run:
     if outcome.stopped_by is not None:
         quiet(f"stopped at step {outcome.step}; go on with: penchant align {folder}/recipe.toml --resume")
         return Run(recipe=recipe, folder=folder, outcome=outcome, report_path=None)
-    report = _finish(recipe, folder, loop, model, accelerator, judging, base, reading, watch, outcome, quiet)
+    report = _finish(recipe, folder, loop, model, accelerator, judging, base, source.reading, watch, outcome, quiet)
     return Run(recipe=recipe, folder=folder, outcome=outcome, report_path=report)
 
 
@@ -220,13 +194,14 @@ def evaluate(recipe: Recipe, folder: Path, say: Say = print) -> Path:
 
     from penchant.judging import Judging
     from penchant.models import load
+    from penchant.sources import source_of
     from penchant.train.loop import Outcome
 
     if recipe.evaluation is None or not (folder / "outcome.json").exists():
         raise RecipeError("has nothing to judge.", file=folder, field="evaluation", remedy="finish a run that has one.")
     watch = Watch()
-    selection, reading = _feedback(recipe, folder, say)
-    judging = Judging.of(recipe, selection, Path(recipe.cache or folder.parent / "cache"))
+    source = source_of(recipe, folder, say)
+    judging = Judging.of(recipe, source.asked(), Path(recipe.cache or folder.parent / "cache"))
     base = judging.sample(load(recipe.policy), say)
     saved = str(folder / "model")
     adapter = bool(recipe.policy.lora) or recipe.policy.adapter is not None
@@ -235,7 +210,7 @@ def evaluate(recipe: Recipe, folder: Path, say: Say = print) -> Path:
     policy = judging.sample(aligned, say)
     watch.lap("sample both")
     outcome = Outcome(**json.loads((folder / "outcome.json").read_text()))
-    return judging.report(base, policy, reading, watch, outcome, folder, say, model=aligned)
+    return judging.report(base, policy, source.reading, watch, outcome, folder, say, model=aligned)
 
 
 def _accelerator(recipe: Recipe, folder: Path) -> Any:
@@ -252,54 +227,6 @@ def _accelerator(recipe: Recipe, folder: Path) -> Any:
     if recipe.tracker:
         accelerator.init_trackers("penchant")
     return accelerator
-
-
-def _feedback(recipe: Recipe, folder: Path, say: Say) -> tuple[Any, Any]:
-    """The groups to train on, and the reading report beside what selection left out."""
-    from penchant.assets import resolve
-    from penchant.feedback import read, select
-    from penchant.feedback.rankings import LOGIT
-
-    spec = recipe.feedback
-    feedback = read(resolve(spec.path), layout=spec.layout, limit=spec.limit, max_bad=spec.max_bad)
-    if spec.split is not None:
-        feedback = feedback.split(spec.split)
-    selection = select(
-        feedback,
-        dimension=spec.dimension,
-        ties=spec.ties,
-        min_candidates=recipe.objective.needs.min_candidates,
-        seed=recipe.seed,
-        source=spec.source,
-    )
-    assert feedback.report is not None
-    say(feedback.report.summary())
-    say(selection.report.summary())
-    (folder / "reading.json").write_text(feedback.report.to_json())
-    (folder / "selection.json").write_text(json.dumps(asdict(selection.report), indent=1))
-    if recipe.objective.needs.scores == "share":
-        _require_shares(selection, spec.path, type(recipe.objective).__name__)
-    if recipe.objective.needs.scores == "logit" and spec.dimension != LOGIT:
-        raise FeedbackError(
-            f"{type(recipe.objective).__name__} takes log strengths, and '{spec.dimension}' holds other scores.",
-            file=spec.path,
-            field="feedback.dimension",
-            remedy=f"use '{LOGIT}', which penchant.feedback.labelled makes of votes, and penchant iterate by itself.",
-        )
-    if not len(selection):
-        raise FeedbackError("no group is left to train on.", file=spec.path, remedy="read the reasons above.")
-    return selection, (feedback.report, selection.report)
-
-
-def _require_shares(selection: Any, path: str, name: str) -> None:
-    for scored in selection:
-        if not all(0 <= score <= 1 for score in scored.scores):
-            raise FeedbackError(
-                f"{name} takes shares in [0, 1]; group {scored.group.id[:12]} has scores up to {max(scored.scores):g}.",
-                file=path,
-                field="feedback.dimension",
-                remedy="penchant rank DATA makes shares of rewards' votes.",
-            )
 
 
 def _silent(text: str) -> None:

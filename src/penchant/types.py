@@ -89,8 +89,8 @@ class CandidateBatch:
     `candidates` holds tensors [B, K, ...] (latents, tokens, micro-conditioning), `condition` tensors [B, ...] that all
     candidates of a prompt share (text embeddings). `group_ids` key the counted randomness, `sample_ids` (content
     hashes) the caches. A missing candidate is False in `mask_BK`; its tensors are padding. `behavior` holds
-    the log-probs at which the policy itself drew the candidates, when it did, and `statistics` what is known of all
-    that it drew with them.
+    the log-probs at which the policy itself drew the candidates, when it did, `behavior_value_BKT` what its value
+    network said then, and `statistics` what is known of all that it drew with them.
     """
 
     group_ids: tuple[str, ...]
@@ -101,6 +101,7 @@ class CandidateBatch:
     scores_BK: Float[Tensor, "B K"]
     mask_BK: Bool[Tensor, "B K"]
     behavior: LogProbs | None = None
+    behavior_value_BKT: Float[Tensor, "B K T"] | None = None
     statistics: Statistics | None = None
 
     @property
@@ -117,6 +118,7 @@ class CandidateBatch:
             scores_BK=self.scores_BK.to(device),
             mask_BK=self.mask_BK.to(device),
             behavior=None if self.behavior is None else self.behavior.to(device),
+            behavior_value_BKT=None if self.behavior_value_BKT is None else self.behavior_value_BKT.to(device),
         )
 
     def only_candidate(self, k: int) -> CandidateBatch:
@@ -128,6 +130,7 @@ class CandidateBatch:
             scores_BK=self.scores_BK[:, k : k + 1],
             mask_BK=self.mask_BK[:, k : k + 1],
             behavior=None,
+            behavior_value_BKT=None,
         )
 
     def mismatched(self) -> CandidateBatch:
@@ -141,6 +144,7 @@ class CandidateBatch:
             scores_BK=self.scores_BK[index],
             mask_BK=self.mask_BK[index],
             behavior=None,
+            behavior_value_BKT=None,
         )
 
 
@@ -206,8 +210,9 @@ class Needs:
 class ObjectiveInputs:
     """Everything an objective may read. `mismatched` = (policy, reference) on unrelated completions (KTO's baseline);
     `divergence_BKT` = how far the policy's step lies from the reference's (`Likelihood.divergence`), with gradient;
-    `value_BKT` = the value network's forecast, before each step, of the reward to come, with gradient; `statistics` =
-    of everything collected together, None if nothing but this batch is known.
+    `value_BKT` = the value network's forecast, before each step, of the reward to come, with gradient;
+    `behavior_value_BKT` = the same as it was when the samples were drawn, where that was kept; `statistics` = of
+    everything collected together, None if nothing but this batch is known.
     """
 
     policy: LogProbs
@@ -216,6 +221,7 @@ class ObjectiveInputs:
     mismatched: tuple[LogProbs, LogProbs] | None = None
     divergence_BKT: Float[Tensor, "B K T"] | None = None
     value_BKT: Float[Tensor, "B K T"] | None = None
+    behavior_value_BKT: Float[Tensor, "B K T"] | None = None
     statistics: Statistics | None = None
     scores_BK: Float[Tensor, "B K"]
     mask_BK: Bool[Tensor, "B K"]
@@ -262,6 +268,10 @@ class Likelihood(ABC):
     def log_prob(self, model: Any, batch: CandidateBatch, draw: Draw, *, keep_output: bool = False) -> LogProbs:
         """Log-probs of every candidate under `model`, differentiable in its parameters."""
 
+    def value(self, model: Any, batch: CandidateBatch) -> Float[Tensor, "B K T"]:
+        """The forecast of `model`'s value network before every step, with gradient; few likelihoods have one."""
+        raise NotImplementedError(f"{type(self).__name__} has no value network.")
+
     @abstractmethod
     def divergence(self, policy: LogProbs, reference: LogProbs) -> Float[Tensor, "B K T"]:
         """How far apart the two models' kept outputs are at each step; zero where masked.
@@ -307,18 +317,47 @@ class Denoiser(ABC):
         """The condition of the empty prompt, each [1, ...]."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a likelihood wants of a language model beside log-probs.
+
+    Attributes:
+        temperature: the logits are divided by it.
+        collision: also log sum_v p_v^2 of each step.
+        distributions: also each step's whole distribution, for a divergence.
+    """
+
+    temperature: float = 1.0
+    collision: bool = False
+    distributions: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TokenScores:
+    """What a language model answers: log-probs, and what was asked for beside them.
+
+    `distributions` has one method, `kl(other)`: KL(self || other) in the shape of `logp`.
+    """
+
+    logp: Tensor
+    collision: Tensor | None = None
+    distributions: Any = None
+
+
 class LanguageModel(ABC):
     """What a language model is to the autoregressive likelihood; `models/causal_lm.py` brings transformers' to this.
 
-    `follows_masks` is False for a model whose attention is not known to obey a mask of ours exactly.
+    `follows_masks` is False for a model whose attention is not known to obey a mask of ours exactly; `null_prompt` says
+    whether a prompt of length 0 is the unconditional branch that it was trained with.
     """
 
     follows_masks: bool
+    null_prompt: ClassVar[bool] = False
 
     @abstractmethod
-    def score_tree(self, packed: Any, *, collision: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Log-probs [N] of a `likelihoods.packing.Packed`'s targets and, if asked for, log sum_v p_v^2 [N]."""
+    def score_tree(self, packed: Any, asked: Asked) -> TokenScores:
+        """Scores [N] of a `likelihoods.packing.Packed`'s targets."""
 
     @abstractmethod
-    def score_plain(self, batch: CandidateBatch, *, collision: bool = False) -> tuple[Tensor, Tensor | None]:
+    def score_plain(self, batch: CandidateBatch, asked: Asked) -> TokenScores:
         """The same as [B, K, T], from one row a candidate and whole logits; beyond a completion's end anything."""

@@ -18,8 +18,9 @@ from penchant.cli.words import find_recipe
 from penchant.compatible import reasons
 from penchant.errors import RecipeError
 from penchant.likelihoods import LIKELIHOODS
-from penchant.objectives import OBJECTIVES
-from penchant.recipe import from_toml, to_toml
+from penchant.objectives import OBJECTIVES, RLOO
+from penchant.recipe import Recipe
+from penchant.recipe_file import from_toml, to_toml
 from penchant.recipes import CONSTRUCTIONS, ITERATIONS, RECIPES, REWARDS, SYNTHESES, find, find_any
 
 OPTIONS = Path(__file__).parent / "options.txt"
@@ -142,6 +143,27 @@ def test_a_run_is_a_function_in_a_file(tmp_path):
     assert find_recipe(f"{path}:soft") == find("sft")
     with pytest.raises(RecipeError, match="did you mean 'soft'"):
         find_recipe(f"{path}:sof")
+
+
+def test_a_part_and_the_options_that_it_needs_may_come_together(monkeypatch, capsys):
+    started: list[Recipe] = []
+
+    class Finished:
+        class outcome:
+            stopped_by = None
+
+    def start(recipe: Recipe, **options: object) -> type[Finished]:
+        started.append(recipe)
+        return Finished
+
+    monkeypatch.setattr("penchant.run.align", start)
+    assert main(["align", "musicrl-r", "objective:rloo"]) == 2
+    assert "compares 2 samples" in capsys.readouterr().err
+    words = ["objective:rloo", "--feedback.candidates", "4", "--objective.beta", "0.2"]
+    assert main(["align", "musicrl-r", *words]) == 0
+    (recipe,) = started
+    assert recipe.feedback.candidates == 4
+    assert recipe.objective == RLOO(beta=0.2)
 
 
 def test_check_says_yes_for_what_fits(capsys):

@@ -9,7 +9,8 @@ import pytest
 
 from penchant.cli import main
 from penchant.errors import RecipeError
-from penchant.recipe import Recipe, from_toml, to_toml
+from penchant.recipe import Recipe, Rollouts, Server
+from penchant.recipe_file import from_toml, to_toml
 from penchant.recipes import RECIPES, find
 
 WRONG = [
@@ -65,9 +66,14 @@ def test_whole_numbers_stand_for_floats(tmp_path):
 
 def changed(recipe: Recipe) -> Recipe:
     """The recipe with something uncommon in every kind of field."""
-    train = replace(recipe.train, clip=None, micro_batch=3, betas=(0.5, 0.75), schedule="cosine", flip=True)
+    train = replace(recipe.train, clip=None, micro_batch=3, betas=(0.5, 0.75), schedule="cosine")
     policy = replace(recipe.policy, lora=4, lora_targets=("to_q",), lora_alpha=8.0, dtype="bfloat16")
-    feedback = replace(recipe.feedback, path='a "quoted" ☃\\path', limit=7)
+    odd = 'a "quoted" ☃\\path'
+    if isinstance(recipe.feedback, Rollouts):
+        server = Server(url=odd, folder=odd) if policy.lora and recipe.feedback.decoding.temperature == 1 else None
+        feedback = replace(recipe.feedback, prompts=odd, keep=3, server=server)
+    else:
+        train, feedback = replace(train, flip=True), replace(recipe.feedback, path=odd, limit=7)
     return replace(recipe, train=train, policy=policy, feedback=feedback, evaluation=None, out="x y", threads=2)
 
 

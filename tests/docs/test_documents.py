@@ -21,7 +21,8 @@ from penchant.feedback import read, replace_groups
 from penchant.judges import JUDGES
 from penchant.likelihoods import LIKELIHOODS
 from penchant.objectives import OBJECTIVES
-from penchant.recipe import Recipe, to_toml
+from penchant.recipe import Recipe
+from penchant.recipe_file import to_toml
 from penchant.recipes import RECIPES, REWARDS, SYNTHESES, find, find_synthesis
 from penchant.synthesis import Synthesis
 
@@ -48,17 +49,19 @@ def commands() -> Iterator[tuple[str, tuple[str, ...]]]:
 
 COMMANDS = sorted(set(commands()))
 # Each of these makes its own work; the others only read.
-HEAVY = ("align", "iterate", "train-reward", "think", "synthesize", "pretrain", "evaluate", "report")
+HEAVY = ("align", "iterate", "train-reward", "think", "synthesize", "pretrain", "evaluate", "report", "listen")
 
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch) -> Path:
     """A folder in which the names of the documents exist: preference files, a finished run's recipe."""
+    from audio_layouts import music_arena
     from clip_layouts import videoalign
     from loop_fixtures import rows, write
 
     for name in ("videos", "videoalign"):
         videoalign(tmp_path / name)
+    music_arena(tmp_path / "music-arena")
     shutil.copytree(resolve("zoo:clips/reward"), tmp_path / "runs" / "videoreward" / "model")
     for name in ("pickapic_v2", "pick-style-cartoon"):
         (tmp_path / name).mkdir()
@@ -142,7 +145,7 @@ def test_a_synthesize_command_is_understood(verb, words, desk, monkeypatch, caps
 
 @pytest.mark.parametrize(
     ("verb", "words", "place", "field"),
-    [(*c, "penchant.rollouts.iterate", "rounds") for c in COMMANDS if c[0] == "iterate" and "/" not in c[1][0]]
+    [(*c, "penchant.iterations.iterate", "rounds") for c in COMMANDS if c[0] == "iterate" and "/" not in c[1][0]]
     + [(*c, "penchant.thoughts.construct", "each") for c in COMMANDS if c[0] == "think"]
     + [
         (*c, "penchant.reward_training.run.train_reward", "seed")

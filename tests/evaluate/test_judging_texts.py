@@ -87,9 +87,13 @@ def recipe(folder, tmp_path) -> pc.Recipe:
     )
 
 
+def trained(recipe: pc.Recipe) -> list[Prompt]:
+    """The prompts of the recipe's feedback."""
+    return [scored.group.asked() for scored in select(read(recipe.feedback.path))]
+
+
 def judging(recipe: pc.Recipe, tmp_path: Path, *judges: Judge) -> Judging:
-    selection = select(read(recipe.feedback.path))
-    made = Judging.of(recipe, selection, tmp_path / "cache")
+    made = Judging.of(recipe, trained(recipe), tmp_path / "cache")
     return replace(made, judges={judge.name: (judge, "held out") for judge in judges})
 
 
@@ -208,7 +212,7 @@ def test_a_verifier_is_called_one_and_cannot_be_taken_in_by_length(recipe, tmp_p
     answers.write_text("\n".join(json.dumps({"prompt": f"prompt {i}", "answer": "1"}) for i in range(40)))
     address = f"exact-match:{answers}"
     asked = replace(recipe, evaluation=replace(recipe.evaluation, judges=("vader", address)))
-    made = Judging.of(asked, select(read(recipe.feedback.path)), tmp_path / "cache")
+    made = Judging.of(asked, trained(recipe), tmp_path / "cache")
     assert [role for _, role in made.judges.values()] == ["held out", "verifier"]
     base, policy = sheets(*["a long way to a wrong answer: 2"] * 80), sheets(*["1"] * 60, *["no: 2"] * 20)
     found = made.result(base, policy, tmp_path, None)
@@ -223,5 +227,5 @@ def test_a_verifier_that_a_recipe_trained_against_stays_so(recipe, tmp_path):
     answers = tmp_path / "answers.jsonl"
     answers.write_text(json.dumps({"prompt": "prompt 0", "answer": "1"}))
     spec = replace(recipe.evaluation, trained_against=(f"exact-match:{answers}",))
-    made = Judging.of(replace(recipe, evaluation=spec), select(read(recipe.feedback.path)), tmp_path / "cache")
+    made = Judging.of(replace(recipe, evaluation=spec), trained(recipe), tmp_path / "cache")
     assert [role for _, role in made.judges.values()] == ["held out", "trained against"]

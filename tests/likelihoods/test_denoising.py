@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from penchant.errors import ModelError, RecipeError
-from penchant.likelihoods import LIKELIHOODS, Autoregressive, Diffusion, FlowMatching, gaussian
+from penchant.likelihoods import LIKELIHOODS, Autoregressive, DenoisingPath, Diffusion, FlowMatching, gaussian
 from penchant.types import CandidateBatch, Draw, Likelihood, LogProbs
 
 KINDS = ("epsilon", "v_prediction", "sample", "velocity")
@@ -461,7 +461,8 @@ def test_what_a_model_cannot_mean_is_refused() -> None:
 
 
 def test_the_table_holds_frozen_options() -> None:
-    assert {"diffusion": Diffusion, "flow_matching": FlowMatching, "autoregressive": Autoregressive} == LIKELIHOODS
+    assert list(LIKELIHOODS) == ["diffusion", "flow_matching", "autoregressive", "denoising_path"]
+    assert list(LIKELIHOODS.values()) == [Diffusion, FlowMatching, Autoregressive, DenoisingPath]
     for likelihood in (Diffusion(), FlowMatching()):
         with pytest.raises(dataclasses.FrozenInstanceError):
             likelihood.steps = 2  # type: ignore[misc]

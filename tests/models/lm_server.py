@@ -5,7 +5,7 @@
 Its port stands on the first line of stdout. The model's name says what befalls the request: "tiny" nothing, "keyed"
 asks for the key "secret-key", "busy:N" is 429 the first N times, "broken" is 500, "slow" sleeps, "hangs up" sends
 nothing, "elsewhere" redirects, "mute" gives no log-probs, "thinks" hides the thought, "garbage" and "odd" are nonsense.
-`GET /log` is what was asked so far.
+`GET /log` is what was asked so far. Adapters are taken up and let go as by vLLM; their names are further models.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from penchant.models.completion import Decoding
 
 LOG: list[dict[str, Any]] = []
 SEEN: Counter[str] = Counter()
+ADAPTED: dict[str, Any] = {}
 LOCK = threading.Lock()
 
 
@@ -39,6 +40,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path.endswith("_lora_adapter"):
+            return self.adapter(body)
         name = body["model"]
         with LOCK:
             LOG.append({"path": self.path, "body": body, "key": self.headers.get("Authorization")})
@@ -64,6 +67,16 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply(200, {"choices": []})
         with LOCK:
             self.reply(200, {"choices": [self.choice(body)]})
+
+    def adapter(self, body: dict[str, Any]) -> None:
+        """Takes an adapter up or lets it go, and answers in plain words, as vLLM does."""
+        name = body["lora_name"]
+        with LOCK:
+            LOG.append({"path": self.path, "body": {"model": name, **body}, "key": self.headers.get("Authorization")})
+            if self.path.endswith("/unload_lora_adapter"):
+                return self.reply(200 if ADAPTED.pop(name, None) else 404, f"Success: {name}")
+            ADAPTED[name] = penchant.load(sys.argv[1], adapter=body["lora_path"])
+        self.reply(200, f"Success: LoRA adapter '{name}' added successfully.")
 
     def choice(self, body: dict[str, Any]) -> dict[str, Any]:
         """The completion of one request, as either endpoint puts it."""
@@ -104,7 +117,9 @@ class Handler(BaseHTTPRequestHandler):
             stop=tuple(body.get("stop", ())),
         )
         ids = self.ids(prompt)
-        (done,) = Exactly(self.model, ids).complete([Prompt(text="-")], seeds=[body["seed"]], decoding=decoding)
+        (done,) = Exactly(ADAPTED.get(body["model"], self.model), ids).complete(
+            [Prompt(text="-")], seeds=[body["seed"]], decoding=decoding
+        )
         return list(done.tokens), list(done.log_probs), done.finished, done.text
 
     def top(self, prompt: Any, body: dict[str, Any]) -> list[tuple[str, float]]:

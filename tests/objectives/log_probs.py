@@ -18,7 +18,7 @@ from penchant.objectives import (
     ReferenceFree,
     SimPO,
 )
-from penchant.types import Density, LogProbs, Objective, ObjectiveInputs
+from penchant.types import Density, LogProbs, Objective, ObjectiveInputs, Statistics
 
 # Betas that keep the logits of these small inputs in the interesting range.
 TAME: dict[str, dict[str, Any]] = {
@@ -53,8 +53,27 @@ TAME: dict[str, dict[str, Any]] = {
     "ld_dpo": {"beta": 2.0, "alpha": 0.3, "label_smoothing": 0.1},
     "wpo": {"objective": IPO(beta=0.7)},
     "tpo": {"preference": SimPO(beta=2.0, gamma=0.5), "alpha": 0.7},
+    "reinforce": {"alpha": 0.2, "value_weight": 0.7},
+    "rloo": {"beta": 0.3},
+    "grpo": {"beta": 0.4, "dual_clip": 1.1, "kl": "weighted_k3"},
+    "bnpo": {"clip_low": 0.3},
+    "dr_grpo": {"length": 7.0, "beta": 0.3, "kl": "exact"},
+    "dapo": {"beta": 0.3, "kl": "k2"},
+    "cispo": {"ceiling": 1.2, "beta": 0.2, "kl": "k1"},
+    "gspo": {"clip_low": 0.1, "clip_high": 0.2},
+    "luspo": {"clip_low": 0.1, "clip_high": 0.2},
+    "gmpo": {"clip_low": 0.3, "beta": 0.2},
+    "sapo": {"beta": 0.2},
+    "vespo": {"beta": 0.1},
+    "ppo": {"beta": 0.3, "value_clip": 0.3, "lam": 0.7},
+    "expert_iteration": {"threshold": 0.1},
+    "diffusion_nft": {"beta": 0.6, "adaptive": False},
     "reference_free": {"objective": DPO(beta=1.2, divergence=ForwardKL())},
     "mixture": {"parts": ((DPO(beta=2.0), 0.8), (ReferenceFree(objective=IPO(beta=0.7)), 0.5), (SFT(), 0.3))},
+}
+# These read the behavior's log-probs where there are any, and are on-policy where there are none.
+BEHAVIOR_IF_GIVEN = {
+    *("rloo", "grpo", "bnpo", "dr_grpo", "dapo", "cispo", "gspo", "luspo", "gmpo", "sapo", "vespo", "ppo"),
 }
 BATCH_BASELINE = {"kto", "diffusion_kto", "aot", "aot_unpaired"}
 
@@ -122,6 +141,10 @@ def random_inputs(
         reference=kept(reference),
         mismatched=(kept(reference + 0.3), kept(reference.flip(0))),
         divergence_BKT=normal(B, K, T).square().to(dtype),
+        behavior=kept(reference + 0.3 * normal(B, K, T)),
+        value_BKT=normal(B, K, T).to(dtype),
+        behavior_value_BKT=normal(B, K, T).to(dtype),
+        statistics=Statistics(steps=K * T - 1.5, mean=0.3, std=0.4),
         scores_BK=scores,
         mask_BK=torch.ones(B, K, dtype=torch.bool),
     )
@@ -145,12 +168,42 @@ def select(inputs: ObjectiveInputs, index: Any) -> ObjectiveInputs:
     """The same selection of every input."""
     assert inputs.reference is not None
     assert inputs.mismatched is not None
-    assert inputs.divergence_BKT is not None
+    others = {name: getattr(inputs, name) for name in ("divergence_BKT", "value_BKT", "behavior_value_BKT")}
     return ObjectiveInputs(
         policy=take(inputs.policy, index),
         reference=take(inputs.reference, index),
         mismatched=(take(inputs.mismatched[0], index), take(inputs.mismatched[1], index)),
-        divergence_BKT=inputs.divergence_BKT[index],
+        behavior=None if inputs.behavior is None else take(inputs.behavior, index),
+        statistics=inputs.statistics,
+        **{name: value[index] for name, value in others.items()},
         scores_BK=inputs.scores_BK[index],
         mask_BK=inputs.mask_BK[index],
     )
+
+
+def steps(values: Any, lengths: Any = None, density: Density = "exact") -> LogProbs:
+    """Log-probs [B, K, T], of which the first `lengths` [B, K] steps count."""
+    step_BKT = torch.as_tensor(values, dtype=torch.float64)
+    T = step_BKT.shape[-1]
+    length_BK = torch.full(step_BKT.shape[:2], T) if lengths is None else torch.tensor(lengths)
+    return LogProbs(step_BKT=step_BKT, mask_BKT=torch.arange(T) < length_BK[:, :, None], density=density)
+
+
+def at_ratio(ratio: Any, score: Any, lengths: Any = None, **more: Any) -> ObjectiveInputs:
+    """One group [1, K, T] whose policy stands at these ratios to its behavior."""
+    ratio_KT, score_K = torch.tensor(ratio, dtype=torch.float64), torch.tensor(score, dtype=torch.float64)
+    behavior = steps(torch.full_like(ratio_KT, -1.0)[None], None if lengths is None else [lengths])
+    policy = replace(behavior, step_BKT=(ratio_KT.log()[None] - 1.0).requires_grad_())
+    mask_BK = torch.ones(1, len(score_K), dtype=torch.bool)
+    return ObjectiveInputs(policy=policy, behavior=behavior, scores_BK=score_K[None], mask_BK=mask_BK, **more)
+
+
+def on_policy(**more: Any) -> ObjectiveInputs:
+    """Three groups of three completions of different lengths, without a behavior and without statistics."""
+    return replace(random_inputs(B=3, density="exact", T=4), behavior=None, statistics=None, **more)
+
+
+def centred(inputs: ObjectiveInputs) -> Tensor:
+    """Rewards minus their group's mean [B, K, 1]."""
+    score_BK = inputs.scores_BK.double()
+    return (score_BK - score_BK.mean(-1, keepdim=True))[:, :, None]

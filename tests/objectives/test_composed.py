@@ -39,7 +39,8 @@ from penchant.objectives import (
     ReferenceFree,
     SimPO,
 )
-from penchant.recipe import Recipe, from_toml, to_toml
+from penchant.recipe import Recipe
+from penchant.recipe_file import from_toml, to_toml
 from penchant.recipes import find
 from penchant.types import Needs, Objective
 

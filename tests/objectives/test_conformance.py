@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from log_probs import BATCH_BASELINE, TAME, gradient, of_total, random_inputs, select, tame
+from log_probs import BATCH_BASELINE, BEHAVIOR_IF_GIVEN, TAME, gradient, of_total, random_inputs, select, tame
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -58,6 +58,13 @@ def test_gradcheck(name: str, density: Density, K: int) -> None:
         assert inputs.reference is not None
         low = inputs.reference.step_BKT - 0.5
         inputs = replace(inputs, policy=replace(inputs.policy, step_BKT=low.detach().requires_grad_()))
+    if name == "cispo":
+        # So are its weights: held at the ceiling here.
+        assert inputs.behavior is not None
+        inputs = replace(inputs, behavior=replace(inputs.behavior, step_BKT=inputs.policy.step_BKT.detach() - 1))
+    if name == "vespo":
+        # And these: with k and lambda at zero they are all 1.
+        objective = replace(objective, k_good=0.0, k_bad=0.0, lambda_good=0.0, lambda_bad=0.0)  # type: ignore[call-arg]
     assert torch.autograd.gradcheck(loss, (inputs.policy.step_BKT,))
 
 
@@ -136,6 +143,9 @@ def test_extreme_values_stay_finite(name: str, dtype: torch.dtype) -> None:
                 reference=fixed,
                 mismatched=(fixed, fixed),
                 divergence_BKT=torch.full((1, 2, 1), 1e4, dtype=dtype),
+                behavior=fixed,
+                value_BKT=torch.full((1, 2, 1), -1e4, dtype=dtype),
+                behavior_value_BKT=torch.full((1, 2, 1), 1e4, dtype=dtype),
                 scores_BK=torch.tensor([[1.0, 0.0]]),
                 mask_BK=torch.ones(1, 2, dtype=torch.bool),
             )
@@ -162,12 +172,20 @@ def test_groups_that_order_nothing_are_zero_with_zero_gradient(name: str) -> Non
 
 
 @names
-def test_no_gradient_reaches_the_reference(name: str) -> None:
+def test_no_gradient_reaches_the_reference_or_the_behavior(name: str) -> None:
     inputs = random_inputs(density=_density(name))
     assert inputs.reference is not None
-    reference = replace(inputs.reference, step_BKT=inputs.reference.step_BKT.clone().requires_grad_())
-    tame(name)(replace(inputs, reference=reference)).loss.backward()
-    assert reference.step_BKT.grad is None
+    assert inputs.behavior is not None
+    assert inputs.behavior_value_BKT is not None
+    fixed = [
+        replace(given, step_BKT=given.step_BKT.clone().requires_grad_())
+        for given in (inputs.reference, inputs.behavior)
+    ]
+    old_BKT = inputs.behavior_value_BKT.clone().requires_grad_()
+    given = replace(inputs, reference=fixed[0], behavior=fixed[1], behavior_value_BKT=old_BKT)
+    tame(name)(given).loss.backward()
+    assert [f.step_BKT.grad for f in fixed] == [None, None]
+    assert old_BKT.grad is None
 
 
 @names
@@ -181,9 +199,17 @@ def test_declared_needs_are_honest(name: str) -> None:
         reference=inputs.reference if objective.needs.reference else None,
         mismatched=inputs.mismatched if objective.needs.mismatched else None,
         divergence_BKT=inputs.divergence_BKT if objective.needs.divergence else None,
+        value_BKT=inputs.value_BKT if objective.needs.value else None,
+        behavior_value_BKT=inputs.behavior_value_BKT if objective.needs.value else None,
+        behavior=inputs.behavior if objective.needs.behavior or name in BEHAVIOR_IF_GIVEN else None,
     )
     assert_close(objective(undeclared).loss_B, objective(inputs).loss_B)
-    for need, field in (("reference", "reference"), ("mismatched", "mismatched"), ("divergence", "divergence_BKT")):
+    if name in BEHAVIOR_IF_GIVEN:
+        on_policy = objective(replace(inputs, behavior=None)).loss_B
+        assert on_policy.isfinite().all()
+        assert not torch.allclose(on_policy, objective(inputs).loss_B)
+    given = [("reference", "reference"), ("mismatched", "mismatched")]
+    for need, field in [*given, ("divergence", "divergence_BKT"), ("value", "value_BKT")]:
         if getattr(objective.needs, need):
             with pytest.raises(ValueError, match=field):
                 objective(replace(inputs, **{field: None}))

@@ -13,8 +13,10 @@ import pytest
     [
         "penchant.objectives.beta",
         "penchant.objectives.dpo",
+        "penchant.objectives.grpo",
         "penchant.objectives.mapo",
         "penchant.objectives.numerics",
+        "penchant.objectives.prompt_history",
         "penchant.objectives.rwr",
         "penchant.objectives.simpo",
         "penchant.likelihoods.diffusion",

@@ -19,7 +19,8 @@ from penchant.feedback import export_groups
 from penchant.feedback.groups import Candidate, Group, Judgement, Media
 from penchant.judges import load
 from penchant.models.completion import Completion
-from penchant.recipe import Training, from_toml, to_toml
+from penchant.recipe import Training
+from penchant.recipe_file import from_toml, to_toml
 from penchant.recipes import REWARDS
 from penchant.reward_models.excerpts import COUNT, Windows, excerpts
 from penchant.reward_models.folders import built, read_config, scores

@@ -23,7 +23,8 @@ from penchant.feedback.clip import Clip
 from penchant.feedback.groups import Candidate, Group, Judgement, Media, Prompt
 from penchant.judges import load as load_judge
 from penchant.likelihoods import gaussian
-from penchant.recipe import Training, from_toml, to_toml
+from penchant.recipe import Training
+from penchant.recipe_file import from_toml, to_toml
 from penchant.recipes import REWARDS
 from penchant.reward_models.latent import CONDITION, GeneratorTrunk, LatentNetwork, LatentSpec
 from penchant.reward_models.losses import BradleyTerry

@@ -31,7 +31,7 @@ from penchant.cli import main
 from penchant.errors import FeedbackError, RecipeError
 from penchant.feedback.groups import Candidate, Group, Judgement, Media
 from penchant.judges import load
-from penchant.recipe import from_toml, to_toml
+from penchant.recipe_file import from_toml, to_toml
 from penchant.recipes import REWARDS
 from penchant.reward_models.cnn import VideoCNN
 from penchant.reward_models.losses import A_BETTER, B_BETTER, UNLABELLED, BradleyTerryTies, Regression

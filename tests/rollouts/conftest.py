@@ -1,12 +1,13 @@
-"""What the tests of this room share."""
+"""A tiny model, prompts and judges."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import online_fixtures
 import pytest
-from rollout_fixtures import WORDS
 
+from penchant.judges import JUDGES
 from penchant.testing import build
 
 
@@ -18,19 +19,11 @@ def llama(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def prompts(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("prompts") / "prompts.txt"
-    path.write_text("\n".join(f"About {word}." for word in WORDS))
-    return path
-
-
-@pytest.fixture(scope="session")
-def others(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("prompts") / "others.txt"
-    path.write_text("\n".join(f"And {word}?" for word in WORDS))
+    path.write_text("\n".join(online_fixtures.WORDS))
     return path
 
 
 @pytest.fixture(autouse=True)
-def late_letters(monkeypatch):
-    from penchant.judges import JUDGES
-
-    monkeypatch.setitem(JUDGES, "late", "rollout_fixtures:Late")
+def judges(monkeypatch) -> None:
+    for name, address in online_fixtures.JUDGES.items():
+        monkeypatch.setitem(JUDGES, name, address)

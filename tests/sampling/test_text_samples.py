@@ -15,7 +15,8 @@ from penchant.errors import MediaError, RecipeError
 from penchant.evaluate import TextSample, load_samples
 from penchant.feedback.groups import Prompt
 from penchant.models.completion import Completion, Decoding
-from penchant.recipe import Evaluation, from_toml, to_toml
+from penchant.recipe import Evaluation
+from penchant.recipe_file import from_toml, to_toml
 from penchant.recipes import find
 from penchant.sampling.codecs import TextCodec
 from penchant.sampling.samplers import PictureSampler, TextSampler, sampler_of

@@ -213,7 +213,7 @@ def test_ranking_anew_uses_every_reward_that_is_there(whole):
 
 
 def test_the_recipe_of_a_data_set_is_written_beside_it(whole):
-    from penchant.recipe import to_toml
+    from penchant.recipe_file import to_toml
 
     folder, _ = whole
     assert (folder / "out" / "synthesis.toml").read_text() == to_toml(recipe(folder))

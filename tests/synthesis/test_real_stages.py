@@ -12,7 +12,7 @@ from penchant.cli import main
 from penchant.errors import RecipeError
 from penchant.feedback import decode_image, open_store, read, verify
 from penchant.models import Policy
-from penchant.recipe import from_toml, to_toml
+from penchant.recipe_file import from_toml, to_toml
 from penchant.synthesis import Pictures, Pipeline, Reward, Row, Synthesis, Work, rank, synthesize
 from penchant.synthesis.dataset import fingerprint
 from penchant.synthesis.plan import plan

@@ -15,7 +15,8 @@ from penchant.feedback.groups import Prompt
 from penchant.judges.verifiers import ExactMatch
 from penchant.models import load
 from penchant.models.causal_lm import CausalLM
-from penchant.recipe import Preferences, from_toml, to_toml
+from penchant.recipe import Preferences
+from penchant.recipe_file import from_toml, to_toml
 from penchant.recipes import dto
 from penchant.run import align
 from penchant.thoughts import Construction, ExitPruning, Rollouts, Trace, construct

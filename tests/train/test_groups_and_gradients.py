@@ -25,7 +25,7 @@ from penchant.feedback.groups import Media
 from penchant.objectives import DPO, KTO, MaPO
 from penchant.recipe import Recipe
 from penchant.references import Cached, Reference
-from penchant.run import FixedFeedback
+from penchant.sources import FixedFeedback
 from penchant.train.checkpoint import load_latest
 from penchant.train.encoding import Encoder
 from penchant.train.guards import StopRequest

@@ -22,7 +22,7 @@ from penchant.compatible import reasons
 from penchant.errors import RecipeError
 from penchant.likelihoods import Autoregressive
 from penchant.objectives import DPO, OBJECTIVES
-from penchant.recipe import to_toml
+from penchant.recipe_file import to_toml
 from penchant.run import align
 from penchant.testing import build
 from penchant.types import Objective

@@ -21,7 +21,8 @@ from penchant.models import Policy
 from penchant.objectives import DPO, KTO, OBJECTIVES, RankDPO
 from penchant.recipe import Preferences, Recipe, Training
 from penchant.references import Reference
-from penchant.run import FixedFeedback, align
+from penchant.run import align
+from penchant.sources import FixedFeedback
 from penchant.testing import build
 from penchant.train.encoding import Encoder
 from penchant.train.loop import Loop

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 pytest.importorskip("reasoning_gym")
 
 import penchant
+from penchant.zoo.small_language_model import BOS, UNKNOWN
 from penchant.zoo.thinker import training
 from penchant.zoo.thinker.measure import exits, think
 from penchant.zoo.thinker.problems import TERMS, answer_of, problems, split_of, stream, verify
@@ -91,9 +92,9 @@ def test_the_tokenizer_gives_texts_back(text):
     words = training.tokenizer()
     ids = words(text, add_special_tokens=False).input_ids
     assert len(ids) == len(text)
-    assert training.UNKNOWN not in ids
+    assert UNKNOWN not in ids
     assert words.decode(ids) == text
-    assert words(text).input_ids == [training.BOS, *ids]
+    assert words(text).input_ids == [BOS, *ids]
 
 
 def test_the_verifier_says_what_reasoning_gym_says():

@@ -15,6 +15,7 @@ from penchant.errors import PenchantError
 from penchant.feedback.groups import Candidate, Prompt
 from penchant.feedback.tune import caption_of, parse
 from penchant.zoo import makers
+from penchant.zoo.small_language_model import BOS, EOS, UNKNOWN
 from penchant.zoo.tunes import data, kinship, measure, pairs, training
 
 
@@ -166,13 +167,13 @@ def test_the_tokenizer_knows_every_word_and_gives_texts_back():
         for metre in data.METRES:
             for mode in data.MODES:
                 ids = words(f"{dance} in {metre}, {mode}").input_ids
-                assert ids[0] == training.BOS
-                assert training.UNKNOWN not in ids
+                assert ids[0] == BOS
+                assert UNKNOWN not in ids
     notes = [f"N{p}_{t}" for p in data.PITCHES for t in data.TICKS] + [f"R_{t}" for t in data.TICKS] + ["|"]
     ids = words(" ".join(notes), add_special_tokens=False).input_ids
     assert len(ids) == len(notes) == len(set(ids))
     assert words.decode(ids) == " ".join(notes)
-    assert words("<eos> N99_6", add_special_tokens=False).input_ids == [training.UNKNOWN] * 2
+    assert words("<eos> N99_6", add_special_tokens=False).input_ids == [UNKNOWN] * 2
 
 
 def records_of(count: int = 40) -> list[data.Record]:
@@ -261,7 +262,7 @@ def test_held_out_captions_are_never_in_training():
     assert len(held) >= 12
     assert not set(held) & set(captions)
     words = training.tokenizer()
-    assert all(training.UNKNOWN not in words(text).input_ids for text in (*captions, *held))
+    assert all(UNKNOWN not in words(text).input_ids for text in (*captions, *held))
     assert all(caption_of(text).text() == text for text in (*captions, *held))
 
 
@@ -276,8 +277,8 @@ def test_the_shipped_model_scores_a_tune_above_its_scrambled_notes(shipped):
         for text in (piece.text, " ".join(mixed)):
             ids = [*model.prompt_tokens(Prompt(text=piece.prompt))]
             tail = model.completion_tokens(Candidate(text=text))
-            assert tail[-1] == training.EOS
-            assert training.UNKNOWN not in tail
+            assert tail[-1] == EOS
+            assert UNKNOWN not in tail
             with torch.no_grad():
                 logits = model.bare(torch.tensor([[*ids, *tail]])).logits[0, len(ids) - 1 : -1]
             losses.append(float(torch.nn.functional.cross_entropy(logits, torch.tensor(tail))))

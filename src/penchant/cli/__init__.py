@@ -24,6 +24,7 @@ penchant aligns generative models to what people prefer.
   penchant doctor DATA                                             what is in a preference file, and what is wrong
   penchant sample MODEL PROMPT [PROMPT ...] [--reward FOLDER]      samples at fixed seeds, steered by a reward if asked
   penchant evaluate RUN                                            judge a finished run again, and write its report
+  penchant listen RUN [RUN ...] [--out FILE.html]                  music of several runs side by side, on one page
   penchant report RUN                                              where a run's report lies, and what it says
   penchant pretrain NAME                                           rebuild a model that penchant ships
 
@@ -46,6 +47,7 @@ VERBS = {
     "doctor": "penchant.cli.data:doctor",
     "sample": "penchant.cli.samples:sample",
     "evaluate": "penchant.cli.runs:evaluate",
+    "listen": "penchant.cli.music:listen",
     "report": "penchant.cli.runs:report",
     "pretrain": "penchant.cli.runs:pretrain",
 }

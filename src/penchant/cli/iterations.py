@@ -17,10 +17,10 @@ def iterate(words: Sequence[str]) -> int:
     import tyro
 
     from penchant.cli.runs import _swap
+    from penchant.iterations import Iterations
+    from penchant.iterations import iterate as run_rounds
+    from penchant.iterations.driver import FILE
     from penchant.recipes import find_iterations
-    from penchant.rollouts import Iterations
-    from penchant.rollouts import iterate as run_rounds
-    from penchant.rollouts.iterations import FILE
 
     address, folder = words[0], Path(words[0])
     spec = found(address, Iterations, file=FILE, by_name=find_iterations)

@@ -41,6 +41,28 @@ def _override(recipe: Any, words: Sequence[str], name: str) -> Any:
     )
 
 
+def _composed(recipe: Any, parts: Sequence[str], words: Sequence[str], name: str) -> Any:
+    """The recipe with parts put in place and options read; the other way round where a part fits only what they say,
+    as one that compares samples fits a recipe of one sample a prompt with `--feedback.candidates 4`."""
+    try:
+        swapped = _swap(recipe, parts)
+    except RecipeError:
+        own = tuple(f"--{part.partition(':')[0]}." for part in parts)
+        swapped = _swap(_override(recipe, _others(words, own), name), parts)
+    return _override(swapped, words, name)
+
+
+def _others(words: Sequence[str], prefixes: tuple[str, ...]) -> list[str]:
+    """The options, with their values, that begin with none of the prefixes."""
+    kept, found = True, []
+    for word in words:
+        if word.startswith("--"):
+            kept = not word.startswith(prefixes)
+        if kept:
+            found.append(word)
+    return found
+
+
 def align(words: Sequence[str]) -> int:
     """`penchant align RECIPE [objective:NAME] [--resume] [overrides]`."""
     if not words or words[0].startswith("-"):
@@ -50,8 +72,7 @@ def align(words: Sequence[str]) -> int:
 
     address, rest = words[0], [w for w in words[1:] if w != "--resume"]
     parts = [w for w in rest if w.startswith(("objective:", "likelihood:"))]
-    recipe = _swap(find_recipe(address), parts)
-    recipe = _override(recipe, [w for w in rest if w not in parts], address)
+    recipe = _composed(find_recipe(address), parts, [w for w in rest if w not in parts], address)
     path = Path(address)
     if recipe.out is None and (path / "recipe.toml").exists():
         recipe = replace(recipe, out=str(path))

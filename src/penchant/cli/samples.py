@@ -84,13 +84,15 @@ def sample(words: Sequence[str]) -> int:
 
 def _guided(sampler: Any, folder: Path, weights: Sequence[str], **guidance: Any) -> Any:
     """The sampler's model with its settings, steered by the reward in `folder` (or in the run's `model`)."""
+    from penchant.evaluate.words import WORDS
     from penchant.reward_models.noised import NoisedReward
     from penchant.sampling.guidance import RewardGuidance
     from penchant.sampling.guided import GuidedSampler
     from penchant.sampling.ode import Steering
 
-    if sampler.modality == "text":
-        raise ModelError("is a language model, and no reward steers texts.", field="reward", remedy="leave it out.")
+    if sampler.modality not in ("picture", "clip"):
+        kind = WORDS[sampler.modality].samples
+        raise ModelError(f"makes {kind}, and no reward steers {kind}.", field="reward", remedy="leave it out.")
     inner = folder / "model"
     reward = NoisedReward.load(inner if (inner / "config.json").exists() else folder, sampler.model)
     chosen = _weights(weights) or dict.fromkeys(reward.dimensions, 1.0)
@@ -152,4 +154,17 @@ def _keep_clips(out: Path, rows: Sequence[tuple[str, int]], clips: Sequence[Any]
     return sheet
 
 
-_KEEPERS = {"picture": _keep_pictures, "text": _keep_texts, "clip": _keep_clips}
+def _keep_sounds(out: Path, rows: Sequence[tuple[str, int]], sounds: Sequence[Any]) -> Path:
+    """Writes sounds as WAV with a manifest; returns the manifest's path."""
+    from penchant.evaluate.samples import SoundSample, save_samples
+
+    return save_samples(out, [SoundSample(prompt=p, seed=s, sound=a) for (p, s), a in zip(rows, sounds, strict=True)])
+
+
+_KEEPERS = {
+    "picture": _keep_pictures,
+    "text": _keep_texts,
+    "clip": _keep_clips,
+    "tune": _keep_texts,
+    "sound": _keep_sounds,
+}

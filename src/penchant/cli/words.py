@@ -30,7 +30,7 @@ def find_recipe(address: str) -> Any:
 
 def found(address: str, kind: type, *, file: str, by_name: Callable[[str], Any]) -> Any:
     """What `find_recipe` does, for any kind of recipe; `file` is its name in a run folder."""
-    from penchant.recipe import from_toml
+    from penchant.recipe_file import from_toml
 
     source, _, function = address.partition(":")
     if source.endswith(".py"):

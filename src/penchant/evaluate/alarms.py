@@ -7,19 +7,20 @@ the numbers, so a reader can disagree.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
+from penchant.evaluate.alarm import Alarm, Severity
 from penchant.evaluate.clip_form import ClipForm
-from penchant.evaluate.curves import WinnerChange
+from penchant.evaluate.curves import Curve, WinnerChange
 from penchant.evaluate.diversity import Diversity
 from penchant.evaluate.evidence import Evidence, words_of
 from penchant.evaluate.figures import number, percent
 from penchant.evaluate.form import REPEATED, TextForm
+from penchant.evaluate.hacking import hacking, traded, traded_in_training
+from penchant.evaluate.medium_form import Form
+from penchant.evaluate.music_alarms import sound_alarms, tune_alarms
+from penchant.evaluate.sound_form import SoundForm
+from penchant.evaluate.tune_form import TuneForm
 from penchant.evaluate.winrate import MeanGain
-from penchant.evaluate.words import spelt
-
-Severity = Literal["notice", "warning", "severe"]
 
 DIVERSITY_FLOOR = 0.7
 """Below this fraction of the base's diversity the samples of a prompt have collapsed; below half of it, severely."""
@@ -47,79 +48,6 @@ ROUGHER = 0.05
 
 FEW_PROMPTS = 30
 """Under this many prompts the percentile bootstrap is noticeably too narrow (about 93 % coverage at 30)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Alarm:
-    """Something wrong: its name, how bad it is, one sentence with the numbers, and what to do."""
-
-    name: str
-    severity: Severity
-    sentence: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.severity}): {self.sentence} {self.remedy}"
-
-
-def reward_hacking(trained: Evidence, held_out: Evidence) -> Alarm | None:
-    """The judge trained against prefers the policy while the held-out judge's whole interval is below one half.
-
-    (Gao, Schulman and Hilton, "Scaling laws for reward model overoptimization", arXiv:2210.10760, figure 1: the proxy
-    keeps rising while the gold reward falls.)
-    """
-    if not (trained.win.rate > 0.5 and held_out.win.worse):
-        return None
-    return Alarm(
-        name="reward hacking",
-        severity="severe",
-        sentence=(
-            f"On {held_out.captions} {words_of([held_out]).prompts} {trained.judge}, which the policy was trained "
-            f"against, prefers it in {percent(trained.win.rate)} of comparisons, but the held-out judge "
-            f"{held_out.judge} in only {percent(held_out.win.rate)} (95\u202f% interval {percent(held_out.win.low)} to "
-            f"{percent(held_out.win.high)})."
-        ),
-        remedy="Stop earlier, raise beta, or train against an ensemble of judges.",
-    )
-
-
-def dimension_hacking(row: Evidence, rows: Sequence[Evidence]) -> Alarm | None:
-    """A held-out judge finds one of its dimensions worse, its whole interval below one half.
-
-    Several dimensions are traded against one another: what is asked for rises, another pays. (VideoAlign,
-    arXiv:2501.13918, section 4: Flow-DPO with beta (1 - t)^2 wins visual and motion quality and loses text alignment.)
-
-    Args:
-        row: the dimension's evidence.
-        rows: all evidence of the policy, `row` among it.
-    """
-    others = [other for other in rows if _same_judge(other, row) and other.dimension != row.dimension]
-    if not (row.dimension and others and row.role != "trained against" and row.win.worse):
-        return None
-    better = [f"{spelt(other.dimension)} in {percent(other.win.rate)}" for other in others if other.win.better]
-    trained = [
-        f"{other.judge}, which it was trained against, in {percent(other.win.rate)}"
-        for other in rows
-        if other.role == "trained against" and other.captions == row.captions and other.win.rate > 0.5
-    ]
-    praise = f" It prefers it for {' and '.join(better)}." if better else ""
-    praise += f" The policy pleases {' and '.join(trained)} of comparisons." if trained else ""
-    return Alarm(
-        name=f"reward hacking: {spelt(row.dimension)}",
-        severity="severe",
-        sentence=(
-            f"On {row.captions} {words_of([row]).prompts} the held-out judge {row.scorer} prefers the policy for its "
-            f"{spelt(row.dimension)} in only {percent(row.win.rate)} of comparisons (95\u202f% interval "
-            f"{percent(row.win.low)} to {percent(row.win.high)}).{praise}"
-        ),
-        remedy=(
-            f"Give {row.dimension} more weight among the judges that make the preferences, raise beta, or stop earlier."
-        ),
-    )
-
-
-def _same_judge(first: Evidence, second: Evidence) -> bool:
-    return (first.scorer, first.role, first.captions) == (second.scorer, second.role, second.captions)
 
 
 def static_clips(form: ClipForm) -> Alarm | None:
@@ -318,7 +246,8 @@ def find_alarms(
     diversity: tuple[Diversity, Diversity] | None = None,
     winner: WinnerChange | None = None,
     fidelity: Mapping[str, MeanGain] | None = None,
-    form: TextForm | ClipForm | None = None,
+    form: Form | None = None,
+    curves: Mapping[str, Curve] | None = None,
 ) -> tuple[Alarm, ...]:
     """Every alarm that the numbers of one policy raise, the gravest first.
 
@@ -327,33 +256,24 @@ def find_alarms(
         diversity: (policy, base).
         winner: the change of the preferred samples' log-prob, see `penchant.evaluate.curves.winner_change`.
         fidelity: gains of measures of fidelity (larger = better) by name.
-        form: length, repetition and endings of texts, or the motion of clips, beside the base's.
+        form: length, repetition and endings of texts, the motion of clips, or the form of music, beside the base's.
+        curves: what training logged.
     """
-    hacked = _hacking(rows)
-    found: list[Alarm | None] = [*hacked.values()]
+    hacked = hacking(rows)
+    found: list[Alarm | None] = [*hacked.values(), *traded([row for row in rows if row.judge not in hacked])]
+    found += traded_in_training(curves or {})
     found.append(None if diversity is None else diversity_collapse(*diversity))
     found.append(None if winner is None else winner_drift(winner))
     found += [fidelity_fall(name, gain) for name, gain in (fidelity or {}).items() if name not in hacked]
     found += [length_bias(row) for row in rows]
     if isinstance(form, TextForm):
         found += [length_drift(form), repetition(form), unfinished(form)]
+    elif isinstance(form, TuneForm):
+        found += tune_alarms(form)
+    elif isinstance(form, SoundForm):
+        found += sound_alarms(form)
     elif form is not None:
         found += [static_clips(form), rough_motion(form)]
     found += [no_held_out_judge(rows), few_prompts(rows)]
     order: tuple[Severity, ...] = ("severe", "warning", "notice")
     return tuple(sorted((alarm for alarm in found if alarm), key=lambda alarm: order.index(alarm.severity)))
-
-
-def _hacking(rows: Sequence[Evidence]) -> dict[str, Alarm]:
-    """One alarm for each held-out judge, or dimension of one, at most: the prompts that say most, held-out before seen,
-    speak for it."""
-    by_judge: dict[str, Alarm] = {}
-    for held_out in sorted(rows, key=lambda row: row.captions != "held-out"):
-        if alarm := dimension_hacking(held_out, rows):
-            by_judge.setdefault(held_out.judge, alarm)
-            continue
-        for trained in rows:
-            roles = held_out.role != "trained against" and trained.role == "trained against"
-            if roles and trained.captions == held_out.captions and (alarm := reward_hacking(trained, held_out)):
-                by_judge.setdefault(held_out.judge, alarm)
-    return by_judge

@@ -32,13 +32,14 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Frame:
+class Frame:
     """The data rectangle and where it lies on the paper."""
 
     x: tuple[float, float]
     y: tuple[float, float]
 
     def place(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point lies on the paper."""
         across = (x - self.x[0]) / (self.x[1] - self.x[0])
         up = (y - self.y[0]) / (self.y[1] - self.y[0])
         return _LEFT + across * (WIDTH - _LEFT - _RIGHT), HEIGHT - _BOTTOM - up * (HEIGHT - _TOP - _BOTTOM)
@@ -60,8 +61,8 @@ def line_chart(lines: Sequence[Line], *, label: str, level: float | None = None)
     points = [point for _, curve, _ in drawn for point in curve]
     if not points:
         return el("p", "No finite value was logged.", class_="quiet")
-    frame = _frame(points, level, steps=[step for _, curve in finite for step, _ in curve])
-    marks = [_axes(frame)]
+    frame = _line_frame(points, level, steps=[step for _, curve in finite for step, _ in curve])
+    marks = [axes(frame)]
     if level is not None:
         (left, y), (right, _) = frame.place(frame.x[0], level), frame.place(frame.x[1], level)
         marks.append(el("line", x1=_n(left), x2=_n(right), y1=_n(y), y2=_n(y), class_="level"))
@@ -104,7 +105,7 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     return [round(k * step, 12) for k in range(first, last + 1)]
 
 
-def _frame(points: Sequence[tuple[float, float]], level: float | None, *, steps: Sequence[float]) -> _Frame:
+def _line_frame(points: Sequence[tuple[float, float]], level: float | None, *, steps: Sequence[float]) -> Frame:
     ys = sorted(y for _, y in points)
     low, high = ys[0], ys[-1]
     if len(ys) > 100:  # one spike must not flatten the rest; what is outside is drawn at the edge
@@ -115,21 +116,24 @@ def _frame(points: Sequence[tuple[float, float]], level: float | None, *, steps:
         low, high = min(low, level), max(high, level)
     pad = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
     first, last = min(steps), max(steps)
-    return _Frame(x=(first, last if last > first else first + 1), y=(low - pad, high + pad))
+    return Frame(x=(first, last if last > first else first + 1), y=(low - pad, high + pad))
 
 
-def _axes(frame: _Frame) -> Markup:
+def axes(frame: Frame, *, whole: bool = True) -> Markup:
+    """Grid, axis and numbers; with `whole` only whole numbers stand on the horizontal axis."""
     marks = []
     for y in ticks(*frame.y, wanted=6):
         left, height = frame.place(frame.x[0], y)
         marks.append(el("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=_n(height), y2=_n(height), class_="grid"))
         marks.append(el("text", _tick(y), x=_n(left - 7), y=_n(height + 4), text_anchor="end"))
-    for x in ticks(*frame.x, wanted=5):
-        if x != round(x):
+    for x in ticks(*frame.x, wanted=5 if whole else 7):
+        if whole and x != round(x):
             continue
         across, _ = frame.place(x, frame.y[0])
         anchor = "end" if across > WIDTH - _RIGHT - 14 else "middle"
-        marks.append(el("text", count(round(x)), x=_n(across), y=HEIGHT - 8, text_anchor=anchor))
+        marks.append(
+            el("text", count(round(x)) if x == round(x) else _tick(x), x=_n(across), y=HEIGHT - 8, text_anchor=anchor)
+        )
     base = HEIGHT - _BOTTOM
     marks.append(el("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=base, y2=base, class_="axis"))
     return join(marks)
@@ -166,7 +170,7 @@ def _binned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return [(sum(x for x, _ in b) / len(b), sum(y for _, y in b) / len(b)) for b in bins]
 
 
-def _path(points: Sequence[tuple[float, float]], frame: _Frame) -> str:
+def _path(points: Sequence[tuple[float, float]], frame: Frame) -> str:
     low, high = frame.y
     placed = (frame.place(x, min(max(y, low), high)) for x, y in points)
     steps = [f"{_n(x)} {_n(y)}" for x, y in placed]

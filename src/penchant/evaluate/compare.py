@@ -6,22 +6,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from penchant.evaluate.clip_form import ClipForm
 from penchant.evaluate.clips import Clips
 from penchant.evaluate.diversity import Diversity
 from penchant.evaluate.drift import Drift
 from penchant.evaluate.evidence import Evidence, Role, measure
 from penchant.evaluate.exhibits import Exhibit
-from penchant.evaluate.form import TextForm
 from penchant.evaluate.medium import Medium, Shown
+from penchant.evaluate.medium_form import Form
 from penchant.evaluate.pictures import Pictures
 from penchant.evaluate.sheet import Sheet
+from penchant.evaluate.sounds import Sounds
 from penchant.evaluate.texts import Texts
+from penchant.evaluate.tunes import Tunes
 from penchant.likelihoods.randomness import generator
 from penchant.models.spec import Policy
 from penchant.sampling.samplers import Modality
 
-MEDIA: dict[Modality, Medium] = {"picture": Pictures(), "text": Texts(), "clip": Clips()}
+MEDIA: dict[Modality, Medium] = {
+    "picture": Pictures(),
+    "text": Texts(),
+    "clip": Clips(),
+    "tune": Tunes(),
+    "sound": Sounds(),
+}
 
 # Far from the seeds that made any feedback.
 FIRST_SEED = 1_000_000
@@ -105,8 +112,9 @@ def moved(policy: Sheet, base: Sheet, eye: Any, *, model: Any = None, spec: Poli
     return drift if model is None or spec is None else medium.divergence(drift, policy, model, spec)
 
 
-def formed(policy: Sheet, base: Sheet) -> TextForm | ClipForm | None:
-    """Length, repetition and unfinished texts, or the motion of clips, beside the base's; None for other samples."""
+def formed(policy: Sheet, base: Sheet) -> Form | None:
+    """Length, repetition and unfinished texts, the motion of clips, or the form of music, beside the base's; None for
+    other samples."""
     return MEDIA[base.modality].form(policy, base)
 
 

@@ -8,13 +8,13 @@ from typing import Literal
 
 from penchant.errors import PenchantError
 from penchant.evaluate.alarms import Alarm
-from penchant.evaluate.clip_form import ClipForm
 from penchant.evaluate.curves import Curve
 from penchant.evaluate.diversity import Diversity
 from penchant.evaluate.drift import Drift
 from penchant.evaluate.evidence import Evidence
 from penchant.evaluate.exhibits import Exhibit
-from penchant.evaluate.form import TextForm
+from penchant.evaluate.medium_form import Form
+from penchant.evaluate.tournament import Tournament
 from penchant.evaluate.words import WORDS, Words
 
 
@@ -59,7 +59,7 @@ class PolicyResult:
     alarms: tuple[Alarm, ...] = ()
     diversity: Diversity | None = None
     drift: Drift | None = None
-    form: TextForm | ClipForm | None = None
+    form: Form | None = None
     curves: Mapping[str, Curve] = field(default_factory=dict)
     timing: Timing | None = None
     recipe_toml: str = ""
@@ -70,8 +70,9 @@ class ReportData:
     """A report: one or several policies compared with one base.
 
     `lead` is a paragraph under the verdict, `facts` are (name, value) lines such as versions and dates, `reading` the
-    feedback files' report, `exhibits_note` says which judge marked the samples, `rerun` are shell commands,
-    `citations` plain references. Parts that are empty leave no section, except evidence: its absence is said.
+    feedback files' report, `exhibits_note` says which judge marked the samples, `tournaments` are the policies and
+    the base against one another, one a judge, `rerun` are shell commands, `citations` plain references. Parts that are
+    empty leave no section, except evidence: its absence is said.
     """
 
     title: str
@@ -82,6 +83,7 @@ class ReportData:
     base_diversity: Diversity | None = None
     exhibits: tuple[Exhibit, ...] = ()
     exhibits_note: str = ""
+    tournaments: tuple[Tournament, ...] = ()
     reading: Reading | None = None
     rerun: tuple[str, ...] = ()
     citations: tuple[str, ...] = ()

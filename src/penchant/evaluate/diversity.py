@@ -23,13 +23,14 @@ from numpy.typing import ArrayLike
 
 from penchant.errors import PenchantError
 
-Space = Literal["features", "pixels", "words"]
+Space = Literal["features", "pixels", "words", "runs of intervals", "dB of bands"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diversity:
-    """Mean pairwise distance between samples of a prompt: cosine distance of features, MSE of pixels in [0, 1], or the
-    share of words and pairs of words that two texts do not share."""
+    """Mean pairwise distance between samples of a prompt: cosine distance of features, MSE of pixels in [0, 1], the
+    share of words and pairs of words that two texts, or of runs of intervals that two tunes, do not share, or the
+    difference of two sounds' bands in dB."""
 
     value: float
     space: Space

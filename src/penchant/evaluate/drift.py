@@ -35,13 +35,20 @@ class Drift:
     """Distances of a policy from its base; what was not measured is None.
 
     `pixel_mse` in [0, 1], `feature_cosine` = mean of 1 - cosine, `word_distance` = mean of
-    `penchant.evaluate.form.distance`, `kl` of texts, `log_ratio` = mean of log p_policy - log p_base on held data
-    (below zero: the policy finds them less likely), `divergence` = mean distance of the predictions there.
+    `penchant.evaluate.form.distance`, `tune_distance` = mean of `penchant.evaluate.tune_form.tune_distance`,
+    `pitch_classes` and `durations` = Jensen-Shannon divergence in bits of what notes are, over all tunes,
+    `spectrum_db` = mean of `penchant.evaluate.sound_form.spectral_distance`, `kl` of texts and tunes,
+    `log_ratio` = mean of log p_policy - log p_base on held data (below zero: the policy finds them less likely),
+    `divergence` = mean distance of the predictions there.
     """
 
     pixel_mse: float | None = None
     feature_cosine: float | None = None
     word_distance: float | None = None
+    tune_distance: float | None = None
+    pitch_classes: float | None = None
+    durations: float | None = None
+    spectrum_db: float | None = None
     kl: SequenceKL | None = None
     log_ratio: float | None = None
     divergence: float | None = None

@@ -1,4 +1,5 @@
-"""Exhibits: what a reader may look at, beside the numbers: pictures here, texts in `passages`, clips in `reels`."""
+"""Exhibits: what a reader may look at, beside the numbers: pictures here, texts in `passages`, clips in
+`reels`, music in `players`."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from penchant.errors import PenchantError
 from penchant.evaluate.figures import number
 from penchant.evaluate.markup import Markup, el
 from penchant.evaluate.passages import TextPair, TextRow
+from penchant.evaluate.players import PlayerRow
 from penchant.evaluate.reels import ClipPair, ClipRow
 from penchant.evaluate.samples import fitted, flat, open_picture
 from penchant.sampling.samplers import Modality
@@ -89,7 +91,7 @@ class ImagePair:
         return self.row().figure()
 
 
-Exhibit = ImagePair | ImageRow | TextPair | TextRow | ClipPair | ClipRow
+Exhibit = ImagePair | ImageRow | TextPair | TextRow | ClipPair | ClipRow | PlayerRow
 
 
 def data_uri(image: Image | str | Path) -> tuple[str, int, int]:

@@ -1,4 +1,4 @@
-"""What a comparison of two models must know of one kind of samples: pictures, texts, clips; sounds to come."""
+"""What a comparison of two models must know of one kind of samples: pictures, texts, clips, tunes, sounds."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from penchant.evaluate.clip_form import ClipForm
 from penchant.evaluate.diversity import Diversity
 from penchant.evaluate.drift import Drift
 from penchant.evaluate.exhibits import Exhibit
-from penchant.evaluate.form import TextForm
+from penchant.evaluate.medium_form import Form
 from penchant.evaluate.sheet import Sheet
 from penchant.feedback.groups import Prompt
 from penchant.models.spec import Policy
@@ -56,8 +55,8 @@ class Medium(ABC):
         """Lengths of both models' samples, where samples have different ones: judges favour the longer."""
 
     @abstractmethod
-    def form(self, policy: Sheet, base: Sheet) -> TextForm | ClipForm | None:
-        """Outward form of texts, motion of clips, beside the base's; None for other samples."""
+    def form(self, policy: Sheet, base: Sheet) -> Form | None:
+        """Outward form of texts and music, motion of clips, beside the base's; None for other samples."""
 
     @abstractmethod
     def exhibit(self, prompt: Prompt, before: Shown, after: Shown) -> Exhibit:

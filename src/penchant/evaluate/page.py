@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.resources import files
 
-from penchant.evaluate import reels, sections
+from penchant.evaluate import form_sections, reels, sections, standings
 from penchant.evaluate.contents import ReportData
 from penchant.evaluate.markup import Markup, el, join
 from penchant.evaluate.verdict import verdict
@@ -47,12 +47,16 @@ def _header(data: ReportData) -> Markup:
 
 
 def _sections(data: ReportData) -> list[Markup]:
+    listening = (data.words.shown, sections.exhibits(data))
     parts = [
+        *([listening] if data.tournaments else []),
         ("Evidence", sections.evidence(data)),
         ("Alarms", sections.alarms(data)),
-        ("Before and after", sections.exhibits(data)),
+        *([] if data.tournaments else [listening]),
+        ("One against another", standings.standings(data)),
+        ("What rewards cost", standings.costs(data)),
         ("Training", sections.curves(data)),
-        (data.words.form, sections.form(data)),
+        (data.words.form, form_sections.form(data)),
         ("Drift and diversity", sections.drift(data)),
         ("The data, as read", sections.reading(data)),
         ("Cost", sections.timing(data)),

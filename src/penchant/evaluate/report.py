@@ -23,7 +23,16 @@ def write_report(folder: str | Path, data: ReportData) -> Path:
     Raises:
         MediaError: a picture cannot be read.
     """
-    path = Path(folder) / "report.html"
+    return write_page(Path(folder) / "report.html", data)
+
+
+def write_page(path: str | Path, data: ReportData) -> Path:
+    """As `write_report`, into a file of any name; its folder is made where it is missing.
+
+    Raises:
+        MediaError: a picture cannot be read.
+    """
+    path = Path(path)
     content = page(data)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")

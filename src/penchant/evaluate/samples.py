@@ -1,8 +1,8 @@
 """Sample folders and contact sheets: samples by prompt and seed, on disk, and pictures side by side.
 
-A sample folder holds lossless PNG files (animated ones of clips), or texts in UTF-8, and a manifest.json that names
-prompt, seed and SHA-256 of each; it is written whole or not at all (the manifest comes last), and checked when it is
-read.
+A sample folder holds lossless PNG files (animated ones of clips), WAV files, or texts in UTF-8, and a manifest.json
+that names prompt, seed and SHA-256 of each; it is written whole or not at all (the manifest comes last), and checked
+when it is read.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from penchant.feedback.clip import Clip
+    from penchant.feedback.sound import Sound
 
 FORMAT = "penchant-samples/1"
 MAX_PIXELS = 64_000_000
@@ -121,10 +122,39 @@ class ClipSample:
         return cls(prompt=str(entry["prompt"]), seed=int(entry["seed"]), clip=decode_clip(data)[0])
 
 
-AnySample = TypeVar("AnySample", Sample, TextSample, ClipSample)
-_KINDS: dict[str, type[Sample] | type[TextSample] | type[ClipSample]] = {
-    kind.suffix: kind for kind in (Sample, TextSample, ClipSample)
-}
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SoundSample:
+    """One sound, and the prompt and seed that it was drawn from; kept as WAV of 32-bit floats."""
+
+    suffix: ClassVar[str] = ".wav"
+
+    prompt: str
+    seed: int
+    sound: Sound
+
+    def data(self) -> bytes:
+        """The file's content, lossless but for what lies beyond full scale."""
+        from penchant.feedback.audio_encoding import encode_sound
+
+        return encode_sound(self.sound)
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of it beside prompt and seed."""
+        return {"seconds": self.sound.seconds, "rate": self.sound.rate}
+
+    @classmethod
+    def read(cls, entry: Mapping[str, Any], data: bytes) -> SoundSample:
+        """The sample of a manifest's entry and its file."""
+        from penchant.feedback.audio_files import decode_sound
+
+        # What a model made is read back whatever it is: silence too.
+        sound, _ = decode_sound(data, min_seconds=0, floor=0)
+        return cls(prompt=str(entry["prompt"]), seed=int(entry["seed"]), sound=sound)
+
+
+AnySample = TypeVar("AnySample", Sample, TextSample, ClipSample, SoundSample)
+Kept = Sample | TextSample | ClipSample | SoundSample
+_KINDS: dict[str, type[Kept]] = {kind.suffix: kind for kind in (Sample, TextSample, ClipSample, SoundSample)}
 
 
 def open_picture(source: str | Path | BytesIO) -> Image:
@@ -159,7 +189,7 @@ def flat(picture: Image) -> Image:
 
 
 def save_samples(folder: str | Path, samples: Sequence[AnySample], *, made_by: Mapping[str, str] | None = None) -> Path:
-    """Write samples as PNG, animated PNG or text files and a manifest; returns the manifest's path.
+    """Write samples as PNG, animated PNG, WAV or text files and a manifest; returns the manifest's path.
 
     Args:
         folder: made where it is missing; a folder that has a manifest already is refused.
@@ -188,7 +218,7 @@ def save_samples(folder: str | Path, samples: Sequence[AnySample], *, made_by: M
     return partial.replace(manifest)
 
 
-def load_samples(folder: str | Path) -> tuple[Sample | TextSample | ClipSample, ...]:
+def load_samples(folder: str | Path) -> tuple[Kept, ...]:
     """The samples of a folder, in the order of its manifest.
 
     Raises:
@@ -207,7 +237,7 @@ def load_samples(folder: str | Path) -> tuple[Sample | TextSample | ClipSample, 
     return tuple(_load(entry, manifest, row) for row, entry in enumerate(content.get("samples", [])))
 
 
-def _load(entry: dict, manifest: Path, row: int) -> Sample | TextSample | ClipSample:
+def _load(entry: dict, manifest: Path, row: int) -> Kept:
     try:
         name, digest, _, _ = entry["file"], entry["sha256"], str(entry["prompt"]), int(entry["seed"])
     except (KeyError, TypeError, ValueError) as error:

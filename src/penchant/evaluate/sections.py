@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from penchant.evaluate.alarm import Alarm
 from penchant.evaluate.charts import Line, interval_glyph, line_chart
-from penchant.evaluate.clip_form import ClipForm
 from penchant.evaluate.contents import PolicyResult, ReportData, Timing
 from penchant.evaluate.diversity import Diversity
 from penchant.evaluate.drift import Drift, SequenceKL
-from penchant.evaluate.evidence import Evidence
+from penchant.evaluate.evidence import Evidence, words_of
 from penchant.evaluate.figures import count, duration, number, percent, percent_range, size
-from penchant.evaluate.form import REPEATED, TextForm
 from penchant.evaluate.markup import Markup, el, join
+from penchant.evaluate.tables import table
 from penchant.evaluate.winrate import LEVEL, RESAMPLES
 from penchant.evaluate.words import spelt
 
@@ -23,8 +23,27 @@ CHARTS: tuple[tuple[str, str, float | None], ...] = (
     ("rewards/margins", "Margin (implicit reward of preferred minus rejected)", 0.0),
     ("drift/chosen", "Winner drift (log-prob of the preferred, policy minus base)", 0.0),
     ("logps/chosen", "Log-prob of the preferred samples", None),
+    ("rewards/mean", "Mean reward of the samples that were drawn", None),
+    ("kl/sequence", "KL from the reference, nats a sample", 0.0),
+    ("kl", "KL from the reference, as training logged it", 0.0),
+    ("rollouts/steps", "Tokens or transitions of a sample", None),
+    ("rollouts/surprise", "Mean surprise of a token, nats: the policy\u2019s entropy", None),
+    ("rollouts/unfinished", "Share of samples without an end", 0.0),
 )
 """(metric, title, marked level) of the charts; a metric that no run logged has no chart."""
+
+DISTANCES = {
+    "pixel_mse": "Pixel MSE",
+    "feature_cosine": "Feature distance",
+    "word_distance": "Word distance",
+    "tune_distance": "Melodic distance",
+    "pitch_classes": "Pitch classes, Jensen\u2013Shannon bits",
+    "durations": "Durations, Jensen\u2013Shannon bits",
+    "spectrum_db": "Spectrum, dB",
+    "log_ratio": "Mean log-ratio",
+    "divergence": "Divergence",
+}
+"""What the distances of a `Drift` are called."""
 
 
 def evidence(data: ReportData) -> Markup:
@@ -46,7 +65,7 @@ def evidence(data: ReportData) -> Markup:
         if chosen:
             heading = el("tr", el("th", title, colspan=len(titles), scope="rowgroup"), class_="group")
             bodies.append(el("tbody", heading, *_judges(chosen, several=several, controlled=controlled)))
-    table = el(
+    shown = el(
         "table",
         el("caption", f"Win rate over {data.base}, paired by prompt and seed; a tie counts one half."),
         el(
@@ -62,12 +81,15 @@ def evidence(data: ReportData) -> Markup:
         *bodies,
         class_=" ".join(["evidence", *(["several"] if several else []), *(["controlled"] if controlled else [])]),
     )
-    return join([table, el("p", _method(rows, prompts), class_="note")])
+    return join([shown, el("p", _method(rows, prompts), class_="note")])
 
 
 def alarms(data: ReportData) -> Markup:
     """Alarms by policy, or the sentence that there are none."""
-    found = [(policy.name, alarm) for policy in data.policies for alarm in policy.alarms]
+    found: dict[Alarm, list[str]] = {}
+    for policy in data.policies:
+        for alarm in policy.alarms:  # what is the same for several is said once
+            found.setdefault(alarm, []).append(policy.name)
     if not found:
         return el("p", "No alarm was raised.", class_="quiet")
     several = len(data.policies) > 1
@@ -78,13 +100,13 @@ def alarms(data: ReportData) -> Markup:
                 "p",
                 el("b", alarm.name[:1].upper() + alarm.name[1:]),
                 el("span", alarm.severity, class_="tag"),
-                name if several else None,
+                ", ".join(names) if several else None,
             ),
             el("p", alarm.sentence),
             el("p", alarm.remedy, class_="remedy"),
             class_=f"alarm {alarm.severity}",
         )
-        for name, alarm in found
+        for alarm, names in found.items()
     ]
     return el("ul", *items, class_="alarms")
 
@@ -95,6 +117,8 @@ def exhibits(data: ReportData) -> Markup | None:
         return None
     sample = data.words.sample
     words = f"Same prompt and same seed in each frame; the underlined name is the {sample} that the judge prefers."
+    if data.exhibits[0].modality in ("tune", "sound"):
+        words += " The players of a frame are at equal loudness; pictures of a frame have one scale of time."
     if data.words.sample == "clip":
         words += " The clips of a frame play in step: pause them, or choose a picture by pointer or arrow keys."
     note = el("p", words, f" {data.exhibits_note}" if data.exhibits_note else None, class_="note above")
@@ -107,6 +131,8 @@ def curves(data: ReportData) -> Markup | None:
     for metric, title, level in CHARTS:
         if metric == "logps/chosen" and any("drift/chosen" in policy.curves for policy in data.policies):
             continue  # the drift says the same without the samples' own level
+        if metric == "kl" and any("kl/sequence" in policy.curves for policy in data.policies):
+            continue
         lines = [
             Line(name=policy.name, curve=policy.curves[metric], style=index)
             for index, policy in enumerate(data.policies)
@@ -124,20 +150,21 @@ def curves(data: ReportData) -> Markup | None:
 
 def drift(data: ReportData) -> Markup | None:
     """Drift and diversity of every policy beside the base's diversity; rows nobody measured are left out."""
-    columns: list[tuple[str | None, ...]] = [((None,) * 7 + (_diversity(data.base_diversity), None))]
+    columns: list[tuple[str | None, ...]] = [(*(None,) * (len(DISTANCES) + 2), _diversity(data.base_diversity), None)]
     for policy in data.policies:
         moved = policy.drift or Drift()
-        measured = (moved.pixel_mse, moved.feature_cosine, moved.word_distance, moved.log_ratio, moved.divergence)
+        measured = [getattr(moved, name) for name in DISTANCES]
         texts = [None if value is None else number(value) for value in measured]
         columns.append((*texts, *_kl(moved.kl), _diversity(policy.diversity), _fraction(policy, data)))
+    each = data.words.sample
     titles = (
-        *("Pixel MSE", "Feature distance", "Word distance", "Mean log-ratio", "Divergence"),
-        *("KL, nats a text", "KL, nats a token", "Diversity", "Share of the base\u2019s"),
+        *DISTANCES.values(),
+        *(f"KL, nats a {each}", "KL, nats a token", "Diversity", "Share of the base\u2019s"),
     )
     rows = [(title, *cells) for title, *cells in zip(titles, *columns, strict=True) if any(cells)]
     if not rows:
         return None
-    table = _table(
+    shown = table(
         "Distance from the base at equal prompt and seed, and distance between samples of the same prompt.",
         ["", data.base, *[policy.name for policy in data.policies]],
         [[cell or "\u2014" for cell in row] for row in rows],
@@ -150,65 +177,13 @@ def drift(data: ReportData) -> Markup | None:
     )
     if any(policy.drift and policy.drift.kl for policy in data.policies):
         note += (
-            " KL is the mean of log policy \u2212 log base over the policy\u2019s own texts, with its standard error "
-            "over prompts; at a temperature other than 1 or a top-p below 1 that mean is no longer a divergence."
+            f" KL is the mean of log policy \u2212 log base over the policy\u2019s own {data.words.samples}, with its "
+            "standard error over prompts; at a temperature other than 1 or a top-p below 1 that mean is no longer a "
+            "divergence."
         )
     if space:
         note += f" Diversity was measured in {space}."
-    return join([table, el("p", note, class_="note")])
-
-
-def form(data: ReportData) -> Markup | None:
-    """Length, repetition and endings of texts, or the motion of clips, base and policies; None for other samples."""
-    moving = [(policy.name, policy.form) for policy in data.policies if isinstance(policy.form, ClipForm)]
-    if moving:
-        return _motion(data, moving)
-    formed = [(policy.name, policy.form) for policy in data.policies if isinstance(policy.form, TextForm)]
-    if not formed:
-        return None
-    kinds: list[tuple[str, str, Callable[[float], str]]] = [
-        ("tokens", "Tokens a text", number),
-        ("words", "Words a text", number),
-        ("repeated", f"Repeated sequences of {REPEATED} words", percent),
-        ("unfinished", "Cut off at the limit of tokens", percent),
-    ]
-    rows = []
-    for name, title, shown in kinds:
-        gains = [getattr(text, name) for _, text in formed]
-        if None not in gains:
-            cells = [f"{shown(g.after)} ({_signed(shown, g.low)} to {_signed(shown, g.high)})" for g in gains]
-            rows.append([title, shown(gains[0].before), *cells])
-    return _table(
-        f"Form of the {data.words.samples}; in parentheses the 95\u202f% interval of the change.",
-        ["", data.base, *[name for name, _ in formed]],
-        rows,
-        "narrow",
-    )
-
-
-def _motion(data: ReportData, moving: Sequence[tuple[str, ClipForm]]) -> Markup:
-    kinds = {
-        "dynamic_degree": "Dynamic degree, shorter sides a second",
-        "smoothness": "Smoothness, 0 to 1",
-        "steadiness": "Steadiness, 0 to 1",
-    }
-    rows = []
-    for name, title in kinds.items():
-        gains = [getattr(measured, name) for _, measured in moving]
-        cells = [f"{number(g.after)} ({_signed(number, g.low)} to {_signed(number, g.high)})" for g in gains]
-        rows.append([title, number(gains[0].before), *cells])
-    table = _table(
-        "Motion of the clips by optical flow; in parentheses the 95\u202f% interval of the change.",
-        ["", data.base, *[name for name, _ in moving]],
-        rows,
-        "narrow",
-    )
-    note = (
-        "The dynamic degree is the mean length of the flow: how much moves and how fast. Smoothness compares the "
-        "change of the flow with the flow, steadiness the next frame with where the flow says it went; a clip that "
-        "stands still has 1 in both, so they speak only beside the dynamic degree."
-    )
-    return join([table, el("p", note, class_="note")])
+    return join([shown, el("p", note, class_="note")])
 
 
 def reading(data: ReportData) -> Markup | None:
@@ -222,7 +197,7 @@ def reading(data: ReportData) -> Markup | None:
         return sentence
     rows = [[r.fate, r.reason, count(r.count), r.example or "\u2014"] for r in read.reasons]
     return join(
-        [sentence, _table("Repaired and refused records.", ["Fate", "Reason", "Records", "For example"], rows, "words")]
+        [sentence, table("Repaired and refused records.", ["Fate", "Reason", "Records", "For example"], rows, "words")]
     )
 
 
@@ -237,7 +212,7 @@ def timing(data: ReportData) -> Markup | None:
     rows = [[title, *cells] for title, *cells in zip([*titles, *[f"\u2003{s}" for s in stages]], *columns, strict=True)]
     rows = rows[:1] + rows[len(titles) :] + rows[1 : len(titles)]  # the stages are parts of the wall time
     rows = [row for row in rows if set(row[1:]) != {"\u2014"}]
-    return _table("What the run cost.", ["", *[name for name, _ in timed]], rows, "narrow")
+    return table("What the run cost.", ["", *[name for name, _ in timed]], rows, "narrow")
 
 
 def rerun(data: ReportData) -> Markup | None:
@@ -319,8 +294,8 @@ def _method(rows: Sequence[Evidence], prompts: str) -> str:
         text += f" A verifier knows the answers and may have made the feedback too: only the {prompts} are held out."
     if any(row.controlled for row in rows):
         text += (
-            " Judges favour longer texts: at equal length is what a logistic regression on the difference in length "
-            "leaves of the win rate (Dubois et al., arXiv:2404.04475)."
+            f" Judges favour longer {words_of(rows).samples}: at equal length is what a logistic regression on the "
+            "difference in length leaves of the win rate (Dubois et al., arXiv:2404.04475)."
         )
     return text if ties == 0 else f"{text} Ties: at most {percent(ties)} of the comparisons of a row."
 
@@ -350,10 +325,6 @@ def _kl(measured: SequenceKL | None) -> tuple[str | None, str | None]:
     return f"{number(measured.nats)} \u00b1 {number(measured.error, 2)}", number(measured.per_token)
 
 
-def _signed(shown: Callable[[float], str], value: float) -> str:
-    return f"+{shown(value)}" if value > 0 else shown(value).replace("-", "\u2212")
-
-
 def _diversity(measured: Diversity | None) -> str | None:
     return None if measured is None else number(measured.value)
 
@@ -376,10 +347,3 @@ def _costs(cost: Timing) -> list[str]:
 def _stage(cost: Timing, stage: str) -> str:
     seconds = dict(cost.stages).get(stage)
     return "\u2014" if seconds is None else duration(seconds)
-
-
-def _table(caption: str, titles: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "plain") -> Markup:
-    head = el("tr", *[el("th", title, scope="col") if title else el("td", "") for title in titles])
-    body = [el("tr", el("th", row[0], scope="row"), *[el("td", cell) for cell in row[1:]]) for row in rows]
-    table = el("table", el("caption", caption), el("thead", head), el("tbody", *body), class_=kind)
-    return el("div", table, class_="scroll")

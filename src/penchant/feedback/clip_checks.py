@@ -14,6 +14,7 @@ from penchant.feedback.checks import Finding, sampled
 from penchant.feedback.clip import Clip
 from penchant.feedback.dimension_checks import compared
 from penchant.feedback.groups import Candidate, Group
+from penchant.feedback.media_findings import duplicates, same_on_both_sides
 from penchant.feedback.video_files import clip_of, is_clip
 
 STILL = 0.5
@@ -102,30 +103,12 @@ def _broken(seen: _Seen) -> Finding | None:
 
 
 def _alike(seen: _Seen) -> Finding | None:
-    if not seen.alike:
-        return None
-    return Finding(
-        name="same clip on both sides",
-        severity="warning",
-        message=f"{len(seen.alike)} pairs show the same clip twice, in files that differ.",
-        remedy="drop them: their preference is noise.",
-        count=len(seen.alike),
-        details={"groups": seen.alike[:5]},
-    )
+    remedy = "drop them: their preference is noise."
+    return same_on_both_sides(seen.alike, "clip", says="show the same clip twice", remedy=remedy)
 
 
 def _duplicates(seen: _Seen) -> Finding | None:
-    repeated = [sorted(files) for files in seen.pixels.values() if len(files) > 1]
-    if not repeated:
-        return None
-    return Finding(
-        name="duplicate clips",
-        severity="warning",
-        message=f"{len(repeated)} clips stand in several files that differ in their bytes alone.",
-        remedy="keep one file of each: content hashes take them for different samples.",
-        count=len(repeated),
-        details={"files": repeated[:5]},
-    )
+    return duplicates(seen.pixels.values(), "clip")
 
 
 def _still(seen: _Seen) -> Finding | None:

@@ -12,9 +12,13 @@ from penchant.feedback.clip_checks import clips
 from penchant.feedback.dimension_checks import dimensions
 from penchant.feedback.groups import Feedback, Group
 from penchant.feedback.report import ReadingReport
+from penchant.feedback.sound_checks import sounds
 
 CLIPS = 200
 """Groups whose clips are decoded: a pair of 5 seconds costs as much as hundreds of images."""
+
+SOUNDS = 200
+"""Groups whose sounds are decoded and measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +72,8 @@ def doctor(source: str | PathLike[str] | Sequence[Group], *, images: int = 2000,
 
     Args:
         source: anything `read` reads, or groups in memory.
-        images: decode the images of at most so many groups (chosen by a counted draw), and the clips of at most so many
-            and at most `CLIPS`; 0 looks at none.
+        images: decode the images of at most so many groups (chosen by a counted draw), and the clips and sounds of
+            at most so many and at most `CLIPS` and `SOUNDS`; 0 looks at none.
         limit: with a path, read at most so many rows.
 
     Raises:
@@ -82,5 +86,7 @@ def doctor(source: str | PathLike[str] | Sequence[Group], *, images: int = 2000,
     found = [refused_rows(report), *(check(groups) for check in (*CHECKS, dimensions) if groups)]
     findings = [finding for finding in found if finding is not None]
     if images:
-        findings += [*pictures(groups, sample=images), *clips(groups, sample=min(images, CLIPS))]
+        findings += pictures(groups, sample=images)
+        findings += clips(groups, sample=min(images, CLIPS))
+        findings += sounds(groups, sample=min(images, SOUNDS))
     return Diagnosis(groups=len(groups), findings=tuple(findings), report=report)

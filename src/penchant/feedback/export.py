@@ -1,6 +1,7 @@
 """Groups to files that other tools read, or to one that keeps all there is.
 
-Pairs of images become Pick-a-Pic rows in Parquet, pairs of clips VideoAlign's table with the clips beside it.
+Pairs of images become Pick-a-Pic rows in Parquet, pairs of clips VideoAlign's table with the clips beside it, pairs of
+sounds audio-alpaca's rows in Parquet.
 """
 
 from __future__ import annotations
@@ -83,6 +84,42 @@ def export_videoalign(groups: Iterable[Group], folder: str | PathLike[str], *, n
     return len(rows)
 
 
+def export_audio_alpaca(groups: Iterable[Group], path: str | PathLike[str], *, dimension: str = "overall") -> int:
+    """Write decided pairs of sounds as audio-alpaca's rows and return their number; the file appears when it is whole.
+
+    `read` gives back the same prompts, sounds, models and winners. Strengths, weights, annotators and listening times
+    are kept by `export_groups` and the store.
+
+    Raises:
+        FeedbackError: a group is not a pair of sounds, it is a tie, or nobody judged it in `dimension`.
+    """
+    import pyarrow as pa
+
+    audio, text = pa.struct({"bytes": pa.large_binary(), "path": pa.large_string()}), pa.large_string()
+    columns = {"prompt": text, "chosen": audio, "rejected": audio, "strategy": text}
+    models = {f"{side}_model": text for side in ("chosen", "rejected")}
+    schema = pa.schema(columns | models | {"source": text})
+    return _write((_sound_row(group, dimension) for group in groups), schema, Path(path))
+
+
+def _sound_row(group: Group, dimension: str) -> dict[str, Any]:
+    media = [c.media for c in group.candidates if c.media is not None and c.media.mime.startswith("audio/")]
+    if len(group.candidates) != 2 or len(media) != 2:
+        raise FeedbackError(
+            f"group {group.id[:12]} is not a pair of sounds.", remedy="choose pairs, e.g. feedback.filter(...)."
+        )
+    first, second = _labels(group, dimension)
+    if first == second:
+        raise FeedbackError(
+            f"group {group.id[:12]} is a tie, which the layout cannot say.", remedy="drop ties, or use export_groups."
+        )
+    row: dict[str, Any] = {"prompt": group.prompt, "strategy": str(group.extra.get("strategy", "")) or None}
+    for side, place in zip(("chosen", "rejected"), (0, 1) if first > second else (1, 0), strict=True):
+        row[side] = {"bytes": media[place].bytes(), "path": None}
+        row[f"{side}_model"] = group.candidates[place].model
+    return row | {"source": _source(group, {dimension})}
+
+
 def _clip_row(group: Group) -> dict[str, Any]:
     from penchant.feedback.video_files import is_clip
 
@@ -108,6 +145,10 @@ def _clip_row(group: Group) -> dict[str, Any]:
 
 _ENDINGS = {"video/mp4": ".mp4", "video/quicktime": ".mov", "video/webm": ".webm", "video/x-msvideo": ".avi"}
 _MOVING = (*_ENDINGS, "image/apng")
+
+
+def _no_picture(media: Media) -> bool:
+    return media.mime in _MOVING or media.mime.startswith("audio/")
 
 
 def _clip_path(media: Media) -> str:
@@ -189,10 +230,11 @@ def _schema() -> Any:
 
 def _row(group: Group, dimension: str) -> dict[str, Any]:
     media = [candidate.media for candidate in group.candidates if candidate.media is not None]
-    if len(group.candidates) != 2 or len(media) != 2 or any(one.mime in _MOVING for one in media):
+    if len(group.candidates) != 2 or len(media) != 2 or any(_no_picture(one) for one in media):
         raise FeedbackError(
             f"group {group.id[:12]} is not a pair of images.",
-            remedy="choose pairs, e.g. feedback.filter(...); of clips with export_videoalign.",
+            remedy="choose pairs, e.g. feedback.filter(...); of clips with export_videoalign, of sounds with "
+            "export_audio_alpaca.",
         )
     labels = _labels(group, dimension)
     uids = [one.sha256 for one in media]

@@ -88,15 +88,18 @@ _MAGIC = (
     (b"fLaC", "audio/flac"),
     (b"OggS", "audio/ogg"),
     (b"ID3", "audio/mpeg"),
+    # MPEG 1, 2 and 2.5, layer III, with and without a checksum.
+    *((b"\xff" + bytes([second]), "audio/mpeg") for second in (0xFA, 0xFB, 0xF2, 0xF3, 0xE2, 0xE3)),
 )
 
 
 def sniff_mime(data: bytes) -> str:
     """Media type by the first bytes, never by a file name; `application/octet-stream` when unknown."""
-    if data[:4] == b"RIFF":
+    # RF64 is RIFF with room for more than 4 GB.
+    if data[:4] in (b"RIFF", b"RF64"):
         return _RIFF.get(data[8:12], "application/octet-stream")
     if data[4:8] == b"ftyp":
-        return "audio/mp4" if data[8:11] == b"M4A" else "video/mp4"
+        return "audio/mp4" if data[8:11] in (b"M4A", b"M4B") else "video/mp4"
     # Files of before 2001 begin with any of their parts.
     if data[4:8] in (b"moov", b"mdat", b"wide", b"free"):
         return "video/quicktime"

@@ -22,7 +22,7 @@ MIN_SIDE = 8
 # Only decoders that a preference set needs: the rarer plug-ins (EPS calls Ghostscript) are attack surface.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _MARKUP = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<svg", b"{")
-_SHOWN = {"image": "picture", "clip": "clip"}
+_SHOWN = {"image": "picture", "clip": "clip", "sound": "sound"}
 _DEEP = "16-bit brought to 8-bit RGB"
 _CORRUPT_REMEDY = "fetch the file again, or remove the row."
 

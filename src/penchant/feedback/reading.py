@@ -34,10 +34,10 @@ def read(
         layout: insist on one layout of `readers.LAYOUTS` instead of finding it.
         max_bad: the largest share of refused rows that is accepted.
         limit: read at most so many rows.
-        verify_media: decode every image and clip once, so that a corrupt one is refused now, not in mid-run.
+        verify_media: decode every image, clip and sound once, so that a corrupt one is refused now, not in mid-run.
 
     Returns:
-        Groups in memory and the report: every row is kept or refused, with the reason. Embedded images stay in memory;
+        Groups in memory and the report: every row is kept or refused, with the reason. Embedded media stay in memory;
         for more than fits there, `write(stream(path), folder)` once and `open_store(folder)` afterwards.
 
     Raises:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from penchant.assets import resolve
 from penchant.errors import ModelError, nearest
-from penchant.judges.base import HasFeatures, Judge
+from penchant.judges.base import HasFeatures, Judge, OneDimension
 
 __all__ = ["JUDGES", "HasFeatures", "Judge", "load"]
 
@@ -44,21 +44,23 @@ JUDGES = {
 def load(address: str) -> Judge:
     """The judge at `address`: `NAME` or `NAME:PATH` of `JUDGES`, the `http://` address of a reward server, a
     transformers folder, a reward model's folder, or `zoo:NAME`; `ADDRESS#LABEL` is one label of a classifier or one
-    dimension of a reward model, whose `#overall` is the mean of all.
+    dimension of a judge that has several; a reward model's `#overall` is the mean of all.
 
     Raises:
         ModelError: there is no such judge or folder, or its class is no judge.
     """
-    name, _, path = address.partition(":")
+    place, _, dimension = address.partition("#")
+    name, _, path = place.partition(":")
+    if name not in (*JUDGES, "http", "https"):
+        return _folder(address)
     if name in JUDGES:
         module, _, attribute = JUDGES[name].partition(":")
         judge: Judge = getattr(importlib.import_module(module), attribute)(resolve(path) if path else None)
-        return judge
-    if name in ("http", "https"):
+    else:
         from penchant.judges.served import Served
 
-        return Served(url=address)
-    return _folder(address)
+        judge = Served(url=place)
+    return OneDimension(judge, dimension) if dimension else judge
 
 
 def _folder(address: str) -> Judge:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, final
 
 import numpy as np
 from jaxtyping import Float
+
+from penchant.errors import ModelError, nearest
 
 
 class Judge(ABC):
@@ -35,6 +37,32 @@ class Judge(ABC):
 
     def close(self) -> None:  # noqa: B027
         """Ends what was started for the judge; most start nothing."""
+
+
+@final
+class OneDimension(Judge):
+    """One dimension of a judge that has several.
+
+    Raises:
+        ModelError: the judge has no such dimension.
+    """
+
+    def __init__(self, judge: Judge, dimension: str) -> None:
+        if dimension not in judge.dimensions:
+            raise ModelError(
+                f"{judge.name} has no dimension '{dimension}'.", remedy=nearest(dimension, list(judge.dimensions))
+            )
+        self.judge, self.dimensions = judge, (dimension,)
+        self.name, self.version = f"{judge.name}#{dimension}", judge.version
+
+    def score(self, prompts: Sequence[str], samples: Sequence[Any]) -> Float[np.ndarray, "N 1"]:
+        """See `Judge`."""
+        column = self.judge.dimensions.index(self.dimensions[0])
+        return self.judge.score(prompts, samples)[:, column : column + 1]
+
+    def close(self) -> None:
+        """Ends the judge."""
+        self.judge.close()
 
 
 class HasFeatures(Protocol):

@@ -21,8 +21,10 @@ from jaxtyping import Float
 from PIL import Image
 
 from penchant.errors import ModelError
+from penchant.feedback.audio_encoding import encode_sound
 from penchant.feedback.clip import Clip
 from penchant.feedback.groups import Media
+from penchant.feedback.sound import Sound
 from penchant.feedback.video_files import encode_clip
 from penchant.judges.base import Judge
 from penchant.judges.reward_process import SERVER, Process, RewardServer
@@ -38,7 +40,7 @@ class Served(Judge):
     """A reward server as a judge. Its name, version and dimensions are what the server says.
 
     Columns whose orientation is "smaller" are turned by their sign. A score that the reward could not give is NaN.
-    Samples may be texts, pictures (sent as PNG), `Media` or bytes.
+    Samples may be texts, pictures (sent as PNG), clips (animated PNG), sounds (WAV of floats), `Media` or bytes.
     """
 
     def __init__(
@@ -186,8 +188,11 @@ def _encoded(sample: Any) -> dict[str, str]:
         mime, data = "image/png", buffer.getvalue()
     elif isinstance(sample, Clip):
         mime, data = "image/apng", encode_clip(sample)
+    elif isinstance(sample, Sound):
+        mime, data = "audio/wav", encode_sound(sample)
     if not isinstance(data, bytes):
         raise ModelError(
-            f"a {type(sample).__name__} cannot be sent.", remedy="give text, a picture, a clip, Media or bytes."
+            f"a {type(sample).__name__} cannot be sent.",
+            remedy="give text, a picture, a clip, a sound, Media or bytes.",
         )
     return {"mime": mime, "data": base64.b64encode(data).decode()}

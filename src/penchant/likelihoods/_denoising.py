@@ -134,7 +134,21 @@ def _conditions(model: Any, batch: CandidateBatch, draw: Draw, b_N: Tensor) -> d
     if draw.dropped_B is None:
         return rows
     dropped_N = draw.dropped_B[b_N]
-    # What the empty prompt does not name (a first frame, a control image) is no caption and stays.
+    for name, empty in captionless(model, rows).items():
+        where_N = dropped_N.reshape(-1, *[1] * (rows[name].dim() - 1))
+        rows[name] = torch.where(where_N, empty, rows[name])
+    return rows
+
+
+def captionless(model: Any, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same rows with the empty prompt.
+
+    What the empty prompt does not name (a first frame, a control image) is no caption and stays.
+
+    Raises:
+        ModelError: prompts and the empty prompt have other shapes.
+    """
+    rows = dict(condition)
     for name, empty in model.unconditional().items():
         if name not in rows or empty.shape[1:] != rows[name].shape[1:]:
             raise ModelError(
@@ -142,20 +156,50 @@ def _conditions(model: Any, batch: CandidateBatch, draw: Draw, b_N: Tensor) -> d
                 f"{ {k: tuple(v.shape[1:]) for k, v in rows.items()} }.",
                 remedy="encode prompts and the empty prompt to the same length.",
             )
-        where_N = dropped_N.reshape(-1, *[1] * (rows[name].dim() - 1))
-        rows[name] = torch.where(where_N, empty.to(rows[name]), rows[name])
+        rows[name] = empty.to(rows[name]).expand_as(rows[name])
     return rows
 
 
 def denoise(model: Any, rows: Rows, noisy_N: Tensor) -> Tensor:
+    """The prediction of every row, from one model call."""
+    return answer(model, noisy_N, rows.time_N, rows.condition, rows.candidates)
+
+
+def answer(
+    model: Any, noisy_N: Tensor, time_N: Tensor, condition: Mapping[str, Tensor], candidates: Mapping[str, Tensor]
+) -> Tensor:
     """One model call; a prediction of another shape would broadcast into a wrong error, so it is refused."""
-    prediction = model.denoise(noisy_N, rows.time_N, rows.condition, rows.candidates)
+    prediction = model.denoise(noisy_N, time_N, condition, candidates)
     if prediction.shape != noisy_N.shape:
         raise ModelError(
             f"the model answers {tuple(prediction.shape)} to latents {tuple(noisy_N.shape)}.",
             remedy="let the adapter return the prediction alone, without variances.",
         )
     return at_least_float32(prediction)
+
+
+def guided(
+    model: Any,
+    noisy_N: Tensor,
+    time_N: Tensor,
+    condition: Mapping[str, Tensor],
+    candidates: Mapping[str, Tensor],
+    *,
+    guidance: float,
+) -> Tensor:
+    """The prediction with classifier-free guidance (1.0 for none), from one model call of N or 2 N rows."""
+    if guidance == 1.0:
+        return answer(model, noisy_N, time_N, condition, candidates)
+    without = captionless(model, condition)
+    both = answer(
+        model,
+        torch.cat([noisy_N, noisy_N]),
+        torch.cat([time_N, time_N]),
+        {name: torch.cat([value, without[name]]) for name, value in condition.items()},
+        {name: torch.cat([value, value]) for name, value in candidates.items()},
+    )
+    with_N, without_N = both.chunk(2)
+    return without_N + guidance * (with_N - without_N)
 
 
 def bound(
@@ -175,14 +219,15 @@ def bound(
         prediction_N, target_N = prediction_N * root_N, target_N * root_N
     B, K = batch.shape
     return LogProbs(
-        step_BKT=_scatter(-0.5 * mean_error(prediction_N, target_N), rows.index_N, (B, K, steps)),
+        step_BKT=scatter(-0.5 * mean_error(prediction_N, target_N), rows.index_N, (B, K, steps)),
         mask_BKT=batch.mask_BK[:, :, None].expand(B, K, steps),
         density="bound",
-        output=_scatter(prediction_N, rows.index_N, (B, K, steps)) if keep_output else None,
+        output=scatter(prediction_N, rows.index_N, (B, K, steps)) if keep_output else None,
     )
 
 
-def _scatter(value_N: Tensor, index_N: Tensor, shape: tuple[int, int, int]) -> Tensor:
+def scatter(value_N: Tensor, index_N: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Rows [N, ...] back in [B, K, T, ...]; zeros, without gradient, where there was none."""
     count = shape[0] * shape[1] * shape[2]
     if len(value_N) == count:
         return value_N.reshape(*shape, *value_N.shape[1:])

@@ -90,14 +90,14 @@ def flow_coefficients(time_N: Tensor) -> tuple[Tensor, Tensor]:
     return 1 - time_N, time_N
 
 
-def _across(coefficient_N: Tensor, like: Tensor) -> Tensor:
-    """Coefficients [N] shaped to multiply rows [N, ...]."""
+def across(coefficient_N: Tensor, like: Tensor) -> Tensor:
+    """Coefficients [N] in the type of `like`, shaped to multiply rows [N, ...]."""
     return coefficient_N.to(like).reshape(coefficient_N.shape + (1,) * (like.dim() - coefficient_N.dim()))
 
 
 def add_noise(x0: Tensor, noise: Tensor, a_N: Tensor, s_N: Tensor) -> Tensor:
     """x_t = a * x0 + s * eps."""
-    return _across(a_N, x0) * x0 + _across(s_N, x0) * noise
+    return across(a_N, x0) * x0 + across(s_N, x0) * noise
 
 
 def _pq(quantity: Quantity, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,7 +116,7 @@ def _pq(quantity: Quantity, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
 
 def target(quantity: Quantity, x0: Tensor, noise: Tensor, a_N: Tensor, s_N: Tensor) -> Tensor:
     """What a perfect denoiser of this kind answers: p * x0 + q * eps."""
-    p, q = _pq(quantity, _across(a_N, x0), _across(s_N, x0))
+    p, q = _pq(quantity, across(a_N, x0), across(s_N, x0))
     return p * x0 + q * noise
 
 
@@ -128,7 +128,7 @@ def to_data_and_noise(
     Solves a * x0 + s * eps = x_t, p * x0 + q * eps = y. The determinant a*q - s*p is a for epsilon and s for sample, so
     epsilon says nothing about x0 at pure noise and sample nothing about eps at pure data: both divide by zero there.
     """
-    a, s = _across(a_N, noisy), _across(s_N, noisy)
+    a, s = across(a_N, noisy), across(s_N, noisy)
     p, q = _pq(quantity, a, s)
     determinant = a * q - s * p
     return (q * noisy - s * prediction) / determinant, (a * prediction - p * noisy) / determinant

@@ -13,7 +13,7 @@ Shape legend: N tokens, D width, V vocabulary, the first M of the N tokens have 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,6 +35,26 @@ class Head:
     bias_V: Tensor | None = None
     scale: float = 1.0
     softcap: float | None = None
+
+    def cooled(self, temperature: float) -> Head:
+        """The head whose logits are these over `temperature`."""
+        cap = None if self.softcap is None else self.softcap / temperature
+        return self if temperature == 1 else replace(self, scale=self.scale / temperature, softcap=cap)
+
+    def kept(self) -> Head:
+        """The head as it now stands, without gradient: for a reference whose weights are about to change places."""
+        bias = None if self.bias_V is None else self.bias_V.detach()
+        return replace(self, weight_VD=self.weight_VD.detach(), bias_V=bias)
+
+    def log_softmax(self, hidden_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
+        """Whole rows of log-probs, at least in float32; `token_log_probs` is for those who need one number a row."""
+        logits_NV = (hidden_ND @ self.weight_VD.to(hidden_ND.dtype).T).to(_wide(hidden_ND.dtype))
+        if self.bias_V is not None:
+            logits_NV = logits_NV + self.bias_V
+        logits_NV = logits_NV * self.scale
+        if self.softcap is not None:
+            logits_NV = (logits_NV / self.softcap).tanh() * self.softcap
+        return logits_NV.log_softmax(-1)
 
 
 def token_log_probs(

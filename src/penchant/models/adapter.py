@@ -134,12 +134,20 @@ class ImageModel(PipelineModel):
         micro = {key: value.to(vae.device) for key, value in self.micro_conditioning(framings).items()}
         return {"latents": torch.cat(latents), **micro}
 
+    def decoded_pixels(self, latents: Tensor) -> Tensor:
+        """Pixels [N, 3, H, W], about [-1, 1], of latents [N, C, h, w], differentiable in them.
+
+        Decoded in float32 whatever the autocast, one at a time.
+        """
+        vae = self.pipeline.vae
+        rows = [denormalise(row.to(vae.device), vae.config) for row in latents.float().split(1)]
+        with torch.autocast(vae.device.type, enabled=False):
+            return torch.cat([vae.decode(row, return_dict=False)[0] for row in rows])
+
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> list[Image.Image]:
         """Pictures of latents [N, C, h, w]; decoded in float32, one at a time."""
-        vae = self.pipeline.vae
         images: list[Image.Image] = []
-        for row in latents.float().split(1):
-            pixels = vae.decode(denormalise(row.to(vae.device), vae.config), return_dict=False)[0]
-            images += self.pipeline.image_processor.postprocess(pixels, output_type="pil")
+        for row in latents.split(1):
+            images += self.pipeline.image_processor.postprocess(self.decoded_pixels(row), output_type="pil")
         return images

@@ -9,12 +9,18 @@ from PIL import Image
 from torch import Tensor
 
 from penchant.feedback.clip import Clip
+from penchant.feedback.sound import Sound
 from penchant.models.pipeline_model import PipelineModel
+from penchant.models.sound import SoundModel
 from penchant.models.video import VideoModel
 
 
 def blank(model: PipelineModel) -> dict[str, Tensor]:
-    """Latents and micro-conditioning [1, ...] of a grey sample of the model's own size."""
+    """Latents and micro-conditioning [1, ...] of a grey or silent sample of the model's own size."""
+    if isinstance(model, SoundModel):
+        rate, channels = model.audio()
+        silence = Sound(samples=np.zeros((channels, model.samples), dtype=np.float32), rate=rate)
+        return model.encode_samples([silence], ids=["blank"], flips=[False], seed=0)
     options = model.size_options()
     sample: Any = Image.new("RGB", (options["width"], options["height"]), "grey")
     if isinstance(model, VideoModel):

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +22,14 @@ from penchant.errors import ModelError
 from penchant.feedback.groups import Candidate, Prompt
 from penchant.likelihoods.packing import Packed
 from penchant.likelihoods.randomness import generator
+from penchant.likelihoods.token_divergence import TokenLogits
 from penchant.models import lora
 from penchant.models.completion import Completion, Decoding
 from penchant.models.decoding import Ends, Request, decode
 from penchant.models.fingerprint import base_weights, fingerprint
-from penchant.models.language_scoring import LanguageScoring, follows_masks
+from penchant.models.language_scoring import LanguageScoring, ValueNetwork, follows_masks
 from penchant.models.spec import Policy
-from penchant.types import CandidateBatch, LanguageModel
+from penchant.types import Asked, CandidateBatch, LanguageModel, TokenScores
 
 
 class CausalLM(LanguageModel):
@@ -41,13 +42,15 @@ class CausalLM(LanguageModel):
         spec: the `Policy` it was loaded from.
         chats: whether prompts and completions go through the tokenizer's chat template.
         has_adapters: whether a LoRA adapter trains.
+        modality: what completions are, "text" or "tune"; the policy's notation says which.
         cut: how many prompts and completions were longer than the policy allows, and lost the rest.
     """
 
-    modality: ClassVar[str] = "text"
+    modality: str = "text"
 
     def __init__(self, model: Any, tokenizer: Any, spec: Policy) -> None:
         self.bare, self.tokenizer, self.spec = model.eval(), tokenizer, spec
+        self.modality = spec.notation or "text"
         self.has_adapters = False
         self.module: nn.Module = LanguageScoring(model)
         self.follows_masks = follows_masks(model)
@@ -74,8 +77,8 @@ class CausalLM(LanguageModel):
         return self
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """The weights that train, all in float32: the adapter's, or every weight."""
-        return [p for p in self.bare.parameters() if p.requires_grad]
+        """The weights that train, all in float32: the adapter's, or every weight, and the value network's."""
+        return [p for p in self.scoring().parameters() if p.requires_grad]
 
     def add_lora(
         self, rank: int, *, alpha: float | None = None, targets: Sequence[str] | None = None, seed: int = 0
@@ -104,6 +107,30 @@ class CausalLM(LanguageModel):
         merged = lora.merged(self.bare) if self.has_adapters else self.bare
         merged.save_pretrained(str(folder), safe_serialization=True)
         self.tokenizer.save_pretrained(str(folder))
+
+    def add_value(self) -> None:
+        """Puts a value network beside the policy, a copy of its trunk that trains with it.
+
+        Raises:
+            ModelError: the policy trains an adapter, or its attention follows no mask of ours.
+        """
+        if self.has_adapters or not self.follows_masks:
+            raise ModelError(
+                "a value network copies a trunk that trains in full and follows a tree mask.",
+                field="objective",
+                remedy="use rloo or grpo, which need none, or lora=0.",
+            )
+        self.scoring().value = ValueNetwork(self.bare).to(self.device)
+
+    @property
+    def value(self) -> ValueNetwork | None:
+        """The value network, if there is one."""
+        return self.scoring().value
+
+    def scoring(self) -> LanguageScoring:
+        """The scoring module without the wrapper that a loop may have put around it."""
+        module: Any = self.module
+        return getattr(module, "module", module)
 
     def frozen_copy(self) -> Self:
         """The model as it now stands, with weights of its own that never train."""
@@ -141,23 +168,38 @@ class CausalLM(LanguageModel):
 
     # --- scoring ------------------------------------------------------------------------------------------------------
 
-    def score_tree(self, packed: Packed, *, collision: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Log-probs [N] of the packed targets: the prompt once, the head on completion tokens."""
+    def score_tree(self, packed: Packed, asked: Asked) -> TokenScores:
+        """Scores [N] of the packed targets: the prompt once, the head on completion tokens."""
         with self.precision():
-            return self.module(packed, collision)
+            return self.module(packed, asked)
 
-    def score_plain(self, batch: CandidateBatch, *, collision: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Log-probs [B, K, T], one padded row a candidate."""
+    def score_plain(self, batch: CandidateBatch, asked: Asked) -> TokenScores:
+        """Scores [B, K, T], one padded row a candidate."""
         rows, start_R = self._rows(batch)
         with self.precision():
-            found_RL, agree_RL = self.module(rows, collision)
+            found = self.module(rows, asked)
         B, K, T = batch.candidates["tokens"].shape
-        place_RT = (start_R[:, None] - 1 + torch.arange(T, device=start_R.device)).clamp(max=found_RL.shape[1] - 1)
+        place_RT = (start_R[:, None] - 1 + torch.arange(T, device=start_R.device)).clamp(max=found.logp.shape[1] - 1)
+        row_R1 = torch.arange(len(start_R), device=start_R.device)[:, None]
 
         def read(value_RL: Tensor) -> Tensor:
-            return value_RL.gather(1, place_RT).view(B, K, T)
+            return value_RL[row_R1, place_RT].view(B, K, T, *value_RL.shape[2:])
 
-        return read(found_RL), None if agree_RL is None else read(agree_RL)
+        whole = found.distributions
+        return TokenScores(
+            logp=read(found.logp),
+            collision=None if found.collision is None else read(found.collision),
+            distributions=None if whole is None else TokenLogits(logp=read(whole.logp)),
+        )
+
+    def value_tree(self, packed: Packed) -> Tensor:
+        """The value network's forecast [N] before each of the packed targets.
+
+        Raises:
+            ModelError: there is none.
+        """
+        with self.precision():
+            return self.module(packed, None)
 
     def _rows(self, batch: CandidateBatch) -> tuple[dict[str, Tensor], Tensor]:
         """Prompt and completion in one row a candidate, padded at the end; where each completion starts."""

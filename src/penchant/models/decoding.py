@@ -121,7 +121,7 @@ class _State:
         self.seen_RS, self.next_R = self.seen_RS[index], self.next_R[index]
 
 
-def _cache(model: Any, room: int) -> Any:
+def roomy_cache(model: Any, room: int) -> Any:
     """A cache that is written in place; transformers' own is copied whole for every token."""
     from transformers.cache_utils import Cache, DynamicLayer
 
@@ -158,7 +158,7 @@ def _prefill(model: Any, prompts: Sequence[Tokens], *, share: bool, room: int) -
     trunks, fork = _trunks(unique, share)
     device = model.device
     tokens_RS, seen_RS = _left_padded([unique[t][:-1] for t in trunks], device)
-    cache = _cache(model, room)
+    cache = roomy_cache(model, room)
     if tokens_RS.shape[1]:
         _forward(model.base_model, tokens_RS, seen_RS, (seen_RS.cumsum(-1) - 1).clamp(min=0), cache)
     place = {t: i for i, t in enumerate(trunks)}

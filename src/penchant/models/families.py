@@ -22,7 +22,7 @@ class Family:
     component: str
     module: str
     adapter: str
-    modality: Literal["picture", "clip"] = "picture"
+    modality: Literal["picture", "clip", "sound"] = "picture"
     second: str | None = None
 
     def adapter_class(self) -> type[PipelineModel]:
@@ -90,6 +90,13 @@ FAMILIES: dict[str, Family] = {
         module="penchant.models.mochi",
         adapter="Mochi",
         modality="clip",
+    ),
+    "stable-audio": Family(
+        pipeline="StableAudioPipeline",
+        component="transformer",
+        module="penchant.models.stable_audio",
+        adapter="StableAudio",
+        modality="sound",
     ),
 }
 

@@ -6,7 +6,7 @@ import json
 import re
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -16,6 +16,7 @@ from penchant.models.families import Family, family_of
 
 if TYPE_CHECKING:
     from penchant.models.causal_lm import CausalLM
+    from penchant.models.musicgen import MusicGen
     from penchant.models.pipeline_model import PipelineModel
     from penchant.models.spec import Policy
 
@@ -106,13 +107,26 @@ def refuse_pickles(source: str, index: dict[str, Any]) -> None:
             raise ModelError(f"has only pickled weights ({pickled[0]}).", file=part, remedy=_TO_SAFETENSORS)
 
 
-def load_policy(policy: Policy) -> PipelineModel | CausalLM:
+def load_policy(policy: Policy) -> PipelineModel | CausalLM | MusicGen:
     """Load, freeze what does not train, attach the adapter. See `penchant.models.load`."""
     source = locate(policy.path)
-    if is_language_model(source):
+    names = architectures(source)
+    if "MusicgenForConditionalGeneration" in names:
+        return _load_musicgen(policy, source)
+    if policy.guidance != 1.0:
+        raise ModelError(
+            "guidance is part of the policy of music token models alone.",
+            file=source,
+            field="policy.guidance",
+            remedy="leave it at 1, and set that of the likelihood, of rollouts or of the evaluation.",
+        )
+    if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
+        _refuse_seconds(policy, source)
         return _load_language_model(policy, source)
     index = read_index(source)
     family = family_of(index["_class_name"], name=policy.family, folder=source)
+    if family.modality != "sound":
+        _refuse_seconds(policy, source)
     refuse_pickles(source, index)
     pipeline = _load_pipeline(policy, source, index, family)
     model = family.adapter_class()(pipeline, policy)
@@ -125,56 +139,95 @@ def load_policy(policy: Policy) -> PipelineModel | CausalLM:
     return model
 
 
-def is_language_model(source: str) -> bool:
-    """Whether a folder or hub id holds a causal language model of transformers."""
+def _refuse_seconds(policy: Policy, source: str) -> None:
+    if policy.seconds is not None:
+        raise ModelError(
+            "makes no sounds.", file=source, field="policy.seconds", remedy="leave it out, or use a music model."
+        )
+
+
+def architectures(source: str) -> tuple[str, ...]:
+    """The classes that the configuration of a transformers model names; none for anything else.
+
+    Raises:
+        ModelError: its config.json is no JSON.
+    """
     folder = Path(source)
     if folder.is_dir():
         config = folder / "config.json"
         if (folder / "model_index.json").is_file() or not config.is_file():
-            return False
+            return ()
         try:
-            names = json.loads(config.read_text()).get("architectures") or [""]
+            return tuple(map(str, json.loads(config.read_text()).get("architectures") or ()))
         except json.JSONDecodeError as error:
             raise ModelError(f"is not JSON ({error}).", file=config) from error
-        return str(names[0]).endswith(("ForCausalLM", "LMHeadModel"))
     from transformers import AutoConfig
 
     try:
-        return any(n.endswith(("ForCausalLM", "LMHeadModel")) for n in AutoConfig.from_pretrained(source).architectures)
+        return tuple(AutoConfig.from_pretrained(source).architectures)
     except (OSError, ValueError, TypeError):
-        return False
+        return ()
 
 
 def _load_language_model(policy: Policy, source: str) -> CausalLM:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     from penchant.models.causal_lm import CausalLM
+
+    trains_in_full = policy.lora == 0 and policy.adapter is None
+    dtype = torch.float32 if trains_in_full else getattr(torch, policy.dtype)
+    bare, tokenizer = _of_transformers(AutoModelForCausalLM, policy, source, dtype)
+    return _adapted(CausalLM(bare, tokenizer, policy), policy)
+
+
+def _load_musicgen(policy: Policy, source: str) -> MusicGen:
+    from transformers import MusicgenForConditionalGeneration
+
+    from penchant.models.musicgen import MusicGen
+
+    # The codec's weights stay in float32; what need not, the adapter narrows.
+    bare, tokenizer = _of_transformers(MusicgenForConditionalGeneration, policy, source, torch.float32)
+    return _adapted(MusicGen(bare, tokenizer, policy), policy)
+
+
+def _of_transformers(kind: Any, policy: Policy, source: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The model and its tokenizer.
+
+    Raises:
+        ModelError: there are no safetensors weights, or something is missing.
+    """
+    from transformers import AutoTokenizer
 
     folder = Path(source)
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
         remedy = _TO_SAFETENSORS if any(f.suffix in PICKLED for f in folder.iterdir()) else "give a whole folder."
         raise ModelError("holds no safetensors weights.", file=source, remedy=remedy)
-    trains_in_full = policy.lora == 0 and policy.adapter is None
-    dtype = torch.float32 if trains_in_full else getattr(torch, policy.dtype)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        bare = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, variant=policy.variant, use_safetensors=True)
+        return kind.from_pretrained(source, dtype=dtype, variant=policy.variant, use_safetensors=True), tokenizer
     except (OSError, ValueError) as error:
         raise ModelError(
             f"could not be loaded ({str(error).splitlines()[0]}).", file=source, remedy="give model and tokenizer."
         ) from error
-    model = CausalLM(bare, tokenizer, policy)
+
+
+_Tokens = TypeVar("_Tokens", "CausalLM", "MusicGen")
+
+
+def _adapted(model: _Tokens, policy: Policy) -> _Tokens:
+    """With the policy's adapter, and what saves memory."""
     if policy.adapter is not None:
         model.load_lora(resolve(policy.adapter))
     elif policy.lora:
         model.add_lora(policy.lora, alpha=policy.lora_alpha, targets=policy.lora_targets)
     if policy.gradient_checkpointing:
-        bare.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.bare.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model
 
 
 def _load_pipeline(policy: Policy, source: str, index: dict[str, Any], family: Family) -> Any:
     import diffusers
+    from diffusers.utils import is_torchsde_available
 
     dtype = getattr(torch, policy.dtype)
     trains_in_full = policy.lora == 0 and policy.adapter is None
@@ -193,6 +246,9 @@ def _load_pipeline(policy: Policy, source: str, index: dict[str, Any], family: F
     if "safety_checker" in index:
         # A filter after the decoder is no part of the likelihood, and would blank samples that a judge is to see.
         options |= {"safety_checker": None, "requires_safety_checker": False}
+    if family.modality == "sound" and not is_torchsde_available():
+        # Its solver needs a package of its own; ours does without.
+        options["scheduler"] = None
     try:
         if policy.vae_path is not None:
             options["vae"] = _load_vae(policy.vae_path, getattr(diffusers, index["vae"][1]))

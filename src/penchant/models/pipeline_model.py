@@ -260,18 +260,26 @@ class PipelineModel(Denoiser):
         if len(prompts) != len(seeds):
             raise ModelError(f"{len(prompts)} prompts came with {len(seeds)} seeds.", field="seeds")
         samples: list[Any] = []
-        with self._sampling():
-            for start in range(0, len(prompts), batch_size):
-                rows = slice(start, start + batch_size)
-                options: dict[str, Any] = {
-                    "generator": [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds[rows]],
-                    "output_type": "latent",
-                    **self.size_options(),
-                }
-                if steps is not None:
-                    options["num_inference_steps"] = steps
-                samples += self.decode_latents(self.sample_latents(list(prompts[rows]), guidance, options))
+        for start in range(0, len(prompts), batch_size):
+            rows = slice(start, start + batch_size)
+            latents_N = self.drawn_latents(prompts[rows], seeds=seeds[rows], steps=steps, guidance=guidance)
+            samples += self.decode_latents(latents_N)
         return samples
+
+    @torch.no_grad()
+    def drawn_latents(
+        self, prompts: Sequence[str], *, seeds: Sequence[int], steps: int | None = None, guidance: float | None = None
+    ) -> Tensor:
+        """Latents [N, ...] of one batch through the diffusers pipeline; arguments as `generate`'s."""
+        options: dict[str, Any] = {
+            "generator": [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds],
+            "output_type": "latent",
+            **self.size_options(),
+        }
+        if steps is not None:
+            options["num_inference_steps"] = steps
+        with self.evaluating(), self.precision():
+            return self.sample_latents(list(prompts), guidance, options)
 
     # For the families.
 
@@ -296,12 +304,12 @@ class PipelineModel(Denoiser):
                 part.to(self.compute_dtype)
 
     @contextmanager
-    def _sampling(self) -> Iterator[None]:
+    def evaluating(self) -> Iterator[None]:
+        """While it lasts, the denoiser drops nothing out."""
         was_training = self.bare.training
         self.bare.eval()
         try:
-            with self.precision():
-                yield
+            yield
         finally:
             self.bare.train(was_training)
 

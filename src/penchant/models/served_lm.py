@@ -131,6 +131,18 @@ class ServedLM:
         said = ({"role": "user", "content": "Say yes."},)
         return bool(self._each([self._request(Prompt(text="Say yes.", messages=said), _FIRST, top=_TOP)], _top)[0])
 
+    def tell(self, path: str, body: Mapping[str, Any], *, required: bool = True) -> None:
+        """Sends a command in the server's own words, whose answer need not be JSON.
+
+        Raises:
+            ModelError: it was refused or failed at every try, and it is `required`.
+        """
+        try:
+            self._post(path, body, read=bytes)
+        except ModelError:
+            if required:
+                raise
+
     def _request(self, prompt: Prompt, fields: Mapping[str, Any], *, top: int) -> tuple[str, dict[str, Any]]:
         """Path and body that ask for one completion, with the `top` likeliest tokens of each step."""
         body = {"model": self.model, **fields}
@@ -178,14 +190,14 @@ class ServedLM:
             remedy = "give the address of an OpenAI-compatible server."
             raise ModelError(f"answers in another shape: {shown}", file=self.url, remedy=remedy) from error
 
-    def _post(self, path: str, body: Mapping[str, Any]) -> Any:
+    def _post(self, path: str, body: Mapping[str, Any], *, read: Callable[[bytes], Any] = json.loads) -> Any:
         """The answer, after as many tries as it takes and is allowed."""
         last, wait, key = "", 0.0, self._key()
         for attempt in range(self.retries + 1):
             time.sleep(max(wait, _BACK_OFF * 2 ** (attempt - 1)) if attempt else 0)
             wait = 0.0
             try:
-                return self._send(path, json.dumps(body).encode(), key)
+                return read(self._send(path, json.dumps(body).encode(), key))
             except urllib.error.HTTPError as error:
                 last = self._words(error)
                 if error.code not in _PASSING and error.code < http.client.INTERNAL_SERVER_ERROR:
@@ -197,13 +209,13 @@ class ServedLM:
         problem = f"failed {self.retries + 1} times; the last time: {last}."
         raise ModelError(problem, file=self.url + path, remedy=remedy)
 
-    def _send(self, path: str, body: bytes, key: str) -> Any:
+    def _send(self, path: str, body: bytes, key: str) -> bytes:
         headers = {"Content-Type": "application/json", "User-Agent": "penchant"}
         if key:
             headers["Authorization"] = f"Bearer {key}"
         request = urllib.request.Request(self.url + path, data=body, headers=headers)
         with _opener(self.url).open(request, timeout=self.timeout) as answer:
-            return json.loads(answer.read())
+            return answer.read()
 
     def _key(self) -> str:
         key = os.environ.get(self.key_variable, "") if self.key_variable else ""

@@ -13,13 +13,13 @@ class Policy:
     """Which model to align, and which of its weights.
 
     Attributes:
-        path: a pipeline folder of diffusers, a folder of a transformers causal language model, a hub id, or `zoo:NAME`
-            for a model that we ship.
+        path: a pipeline folder of diffusers, a folder of a transformers causal language model or of MusicGen, a hub id,
+            or `zoo:NAME` for a model that we ship.
         lora: rank of the adapter; 0 trains every weight (of the denoiser).
         lora_alpha: numerator of the adapter's scale alpha / rank; None means alpha = rank, a scale of 1.
         lora_targets: layers that get an adapter. None means, for images and video, the four attention projections (what
-            the diffusers Diffusion-DPO scripts, the MaPO LoRA script and Flow-DPO train), for text every linear layer
-            but the head.
+            the diffusers Diffusion-DPO scripts, the MaPO LoRA script and Flow-DPO train), for text and music tokens
+            every linear layer but the heads.
         adapter: folder (or `zoo:NAME`) with saved LoRA weights to continue from or to sample with; its rank is its
             own, so `lora` stays 0.
         dtype: type of the frozen weights and of the computation. Weights that train stay in float32, because the
@@ -32,8 +32,14 @@ class Policy:
         width: width of clips in pixels; None means `resolution` if that is given, else the model's own.
         frames: frames of a clip; None means the model's own.
         fps: frames a second of clips; None means the model's own.
+        seconds: length of sounds; None means the model's own.
+        guidance: scale of classifier-free guidance that is part of a music token model's policy: rollouts are drawn and
+            candidates scored with it, at twice the cost. 1 is the conditional branch alone.
         chat: whether texts go through the tokenizer's chat template: if there is one ("auto"), always, or never.
-        max_prompt: longest prompt in tokens; what is over loses its beginning, and is counted. None for no limit.
+        notation: what completions are when they are no plain texts: "tune", music in the words of
+            `penchant.feedback.tune`. They are then judged and shown as music.
+        max_prompt: longest prompt in tokens; what is over loses its beginning (for music its end), and is counted. None
+            for no limit.
         max_completion: longest completion in tokens; what is over loses its end, and is counted. None for no limit.
     """
 
@@ -51,7 +57,10 @@ class Policy:
     width: int | None = None
     frames: int | None = None
     fps: float | None = None
+    seconds: float | None = None
+    guidance: float = 1.0
     chat: Literal["auto", "template", "plain"] = "auto"
+    notation: Literal["tune"] | None = None
     max_prompt: int | None = None
     max_completion: int | None = None
 
@@ -68,6 +77,14 @@ class Policy:
             )
         if self.chat not in ("auto", "template", "plain"):
             raise ModelError(f"no chat is '{self.chat}'.", field="chat", remedy="use auto, template or plain.")
+        if self.notation not in (None, "tune"):
+            raise ModelError(
+                f"no notation is '{self.notation}'.", field="notation", remedy="use tune, or leave it out."
+            )
+        if self.seconds is not None and not 0 < self.seconds < float("inf"):
+            raise ModelError(f"no sound lasts {self.seconds} s.", field="seconds", remedy="use more than 0, or None.")
+        if not 0 <= self.guidance < float("inf"):
+            raise ModelError("not a guidance scale.", field="guidance", remedy="use 1 for none.")
         for name in ("max_prompt", "max_completion"):
             limit = getattr(self, name)
             if limit is not None and limit < 1:

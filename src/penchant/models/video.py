@@ -167,12 +167,22 @@ class VideoModel(PipelineModel):
             latents.append(self.normalise(posterior.mean + posterior.std * noise))
         return {"latents": torch.cat(latents)}
 
+    def decoded_pixels(self, latents: Float[Tensor, "N C f h w"]) -> Float[Tensor, "N 3 F H W"]:
+        """Pixels, about [-1, 1], of latents, differentiable in them.
+
+        Decoded in float32 whatever the autocast, one at a time.
+        """
+        device = self.pipeline.vae.device
+        with torch.autocast(device.type, enabled=False):
+            rows = [self.denormalise(row.to(device)) for row in latents.float().split(1)]
+            return torch.cat([self.decode_pixels(row) for row in rows])
+
     @torch.no_grad()
     def decode_latents(self, latents: Float[Tensor, "N C f h w"]) -> list[Clip]:
         """Clips of latents; decoded in float32, one at a time."""
         clips = []
-        for row in latents.float().split(1):
-            pixels = self.decode_pixels(self.denormalise(row.to(self.pipeline.vae.device)))
+        for row in latents.split(1):
+            pixels = self.decoded_pixels(row)
             values = self.pipeline.video_processor.postprocess_video(pixels, output_type="np")[0]
             clips.append(Clip(frames=(values * 255).round().astype(np.uint8), fps=self.clip_size.fps))
         return clips

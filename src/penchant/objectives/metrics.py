@@ -27,6 +27,11 @@ def mean_where(value: Tensor, where: Tensor) -> Tensor:
     return torch.where(where, value.detach(), 0).sum() / where.sum()
 
 
+def std_where(value: Tensor, where: Tensor) -> Tensor:
+    """Standard deviation of the chosen entries, dividing by n; not-a-number when there is none."""
+    return mean_where((value - mean_where(value, where)).square(), where).sqrt()
+
+
 def pair_metrics(
     inputs: ObjectiveInputs,
     reward: Tensor,

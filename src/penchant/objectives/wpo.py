@@ -43,7 +43,7 @@ class WPO(Objective):
 
     def __post_init__(self) -> None:
         needs, name = self.objective.needs, type(self.objective).__name__
-        if needs.min_candidates > 2 or needs.behavior or needs.mismatched or needs.divergence:
+        if needs.min_candidates > 2 or needs.behavior or needs.mismatched or needs.divergence or needs.value:
             raise ValueError(f"{name} needs more than the log-probs of a pair, so no pair of it can be weighed.")
         declare(self, needs, Needs(collision=True, density=frozenset({"exact"})))
 

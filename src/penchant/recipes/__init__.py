@@ -6,15 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 from penchant.errors import RecipeError, nearest
+from penchant.iterations.spec import Iterations
 from penchant.recipe import Recipe
 from penchant.recipes import (
     diffusion_dpo,
     dto,
     flow_dpo,
+    flow_grpo,
     flow_nrg,
     flow_rwr,
+    grpo,
     irepo,
     mapo,
+    music_scale,
+    musicrl,
     rankdpo,
     sft,
     text,
@@ -23,7 +28,6 @@ from penchant.recipes import (
     wan,
 )
 from penchant.reward_training.spec import RewardRecipe
-from penchant.rollouts.spec import Iterations
 from penchant.synthesis.spec import Synthesis
 from penchant.thoughts import Construction
 from penchant.zoo.thinker.thoughts import thinker_thoughts
@@ -53,6 +57,13 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "simpo": text.simpo,
     "rankdpo-text": text.rankdpo,
     "dto": dto.embedded,
+    "musicrl-r": musicrl.r,
+    "musicrl-u": musicrl.u,
+    "musicrl-ru": musicrl.ru,
+    "music-dpo": musicrl.dpo,
+    "grpo": grpo.embedded,
+    "ddpo": flow_grpo.ddpo,
+    "flow-grpo": flow_grpo.embedded,
     "sd15-diffusion-dpo": diffusion_dpo.sd15,
     "sdxl-diffusion-dpo": diffusion_dpo.sdxl,
     "sdxl-mapo": mapo.sdxl,
@@ -61,8 +72,13 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "wan-flow-dpo": wan.flow_dpo,
     "wan-flow-rwr": wan.flow_rwr,
     "sd3-rankdpo": rankdpo.sd3,
+    "stable-audio-dpo": music_scale.stable_audio_dpo,
     "llm-dpo": text.zephyr,
     "r1-distill-dto": dto.r1_distill,
+    "musicgen-rl": musicrl.musicgen,
+    "sd3-flow-grpo": flow_grpo.sd3,
+    "wan-flow-grpo": flow_grpo.wan,
+    "llm-grpo": grpo.deepseekmath,
 }
 
 # What `penchant synthesize` makes.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from penchant.objectives import RWR, SelfNormalisedWeight
-from penchant.recipe import Recipe
+from penchant.recipe import Preferences, Recipe
 from penchant.recipes import flow_dpo
 
 
@@ -21,5 +21,5 @@ def embedded() -> Recipe:
         name="flow-rwr",
         objective=RWR(weight=SelfNormalisedWeight()),
         # Two samples with the same reward say nothing to each other, and as much as any to this objective.
-        feedback=replace(dpo.feedback, ties="keep"),
+        feedback=Preferences(path="zoo:clips/samples", ties="keep"),
     )

@@ -23,12 +23,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from penchant.iterations import Draws, Iterations, LanguageModelPanel, SimulatedPanel
 from penchant.likelihoods import Autoregressive
 from penchant.models.completion import Decoding
 from penchant.models.spec import Policy
 from penchant.objectives import IREPO
 from penchant.recipe import Evaluation, Training
-from penchant.rollouts import Draws, Iterations, LanguageModelPanel, SimulatedPanel
 
 
 def embedded() -> Iterations:

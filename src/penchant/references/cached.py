@@ -173,8 +173,8 @@ def _shape(batch: CandidateBatch, draw: Draw) -> _Shape:
 def _tokens(batch: CandidateBatch, b: int, k: int) -> Tensor:
     """Lengths and tokens of a prompt and its candidate: the padding of a batch names nothing."""
     prompt, length = batch.condition["prompt_length"][b].cpu(), batch.candidates["length"][b, k].cpu()
-    asked, answered = batch.condition["prompt"][b, :prompt].cpu(), batch.candidates["tokens"][b, k, :length].cpu()
-    return torch.cat([torch.stack([prompt, length]), asked, answered])
+    asked, answered = batch.condition["prompt"][b, :prompt].cpu(), batch.candidates["tokens"][b, k, ..., :length].cpu()
+    return torch.cat([torch.stack([prompt, length]), asked, answered.flatten()])
 
 
 def _joined(parts: Sequence[object]) -> bytes:

@@ -29,7 +29,7 @@ class Start(ReferenceModel):
     def log_prob(
         self, likelihood: Likelihood, policy: Any, batch: CandidateBatch, draw: Draw, *, keep_output: bool = False
     ) -> LogProbs:
-        with _put_in(policy.trainable_parameters(), self._weights):
+        with swapped_in(policy.trainable_parameters(), self._weights):
             return likelihood.log_prob(policy, batch, draw, keep_output=keep_output)
 
     def fingerprint(self, policy: Any) -> str:
@@ -41,7 +41,7 @@ class Start(ReferenceModel):
 
 
 @contextmanager
-def _put_in(parameters: list[torch.nn.Parameter], weights: list[Tensor]) -> Iterator[None]:
+def swapped_in(parameters: list[torch.nn.Parameter], weights: list[Tensor]) -> Iterator[None]:
     """The parameters' storage is exchanged and exchanged back, so a graph that waits for its backward pass stays valid
     (a copy into the parameters would change what the graph has saved)."""
     now = [p.data for p in parameters]

@@ -163,7 +163,7 @@ class LatentSpec(BackboneSpec):
         if dimensions:
             raise RecipeError("latents have no special tokens.", field="pooling", remedy='set pooling to "mean".')
         model = load(self.generator)
-        if model.modality == "text":
+        if model.modality in ("text", "tune"):
             raise ModelError(
                 "is a language model and has no latents.", file=self.generator, remedy="give an image or video model."
             )

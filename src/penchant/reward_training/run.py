@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from penchant.errors import RecipeError
-from penchant.recipe import to_toml
+from penchant.recipe_file import to_toml
 from penchant.reward_models.folders import Normalisation
 from penchant.reward_models.network import RewardNetwork
 from penchant.reward_training.assessment import Agreement, ScoredPairs, agreements, score_pairs, table, write

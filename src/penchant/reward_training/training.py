@@ -80,6 +80,10 @@ class Lessons:
         """The pairs at `indices`."""
         return PairBatch(pairs=tuple(self.pairs[i] for i in indices))
 
+    def metrics(self) -> Mapping[str, float]:
+        """Nothing: the scorer tells it all."""
+        return {}
+
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Nothing: which pairs a step sees follows from the step."""
         return {}, {}

@@ -1,23 +1,9 @@
-"""Rollouts: the policy draws the samples that it learns from, somebody judges them, and it goes round again.
+"""Rollouts: the policy samples inside training, judges reward what it drew, and the ordinary loop learns from it.
 
-`Iterations` describes the rounds, `iterate` runs them; `drawing` and `panels` are the two stages before training.
+`Collector` is the loop's data: it draws in `before_step`, gives batches with rewards and behavior log-probs, and is
+part of every checkpoint. `actors` draw, one for each kind of likelihood; `rewards` adds up what the judges say.
 """
 
-from __future__ import annotations
+from penchant.rollouts.collector import Collector
 
-from penchant.rollouts.iterations import Iterated, iterate
-from penchant.rollouts.panels import JudgePanel, LanguageModelPanel, People, SimulatedPanel
-from penchant.rollouts.rounds import Round
-from penchant.rollouts.spec import Draws, Iterations
-
-__all__ = [
-    "Draws",
-    "Iterated",
-    "Iterations",
-    "JudgePanel",
-    "LanguageModelPanel",
-    "People",
-    "Round",
-    "SimulatedPanel",
-    "iterate",
-]
+__all__ = ["Collector"]

@@ -9,7 +9,10 @@ from typing import Any, Protocol, final
 from PIL import Image
 
 from penchant.errors import MediaError
+from penchant.feedback.audio_encoding import encode_sound
+from penchant.feedback.audio_files import decode_sound
 from penchant.feedback.clip import Clip
+from penchant.feedback.sound import Sound
 from penchant.feedback.video_files import decode_clip, encode_clip
 from penchant.models.completion import Completion
 
@@ -93,3 +96,18 @@ class ClipCodec:
     def decode(self, data: bytes) -> Clip:
         """The clip."""
         return decode_clip(data)[0]
+
+
+@final
+class SoundCodec:
+    """Sounds as WAV of 32-bit floats: every bit comes back of what lies in [-1, 1], silence too."""
+
+    suffix = ".wav"
+
+    def encode(self, sample: Sound) -> bytes:
+        """WAV of a sound."""
+        return encode_sound(sample)
+
+    def decode(self, data: bytes) -> Sound:
+        """The sound."""
+        return decode_sound(data, min_seconds=0, floor=0)[0]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from penchant.feedback.groups import Prompt
 from penchant.models.blank import blank
-from penchant.sampling.codecs import ClipCodec, Codec, PictureCodec
+from penchant.sampling.codecs import ClipCodec, Codec, PictureCodec, SoundCodec
 from penchant.sampling.ode import Steering, integrate, start_noise
 from penchant.sampling.samplers import Modality
 
@@ -45,7 +45,8 @@ class GuidedSampler:
     @property
     def codec(self) -> Codec:
         """How its samples are kept."""
-        return ClipCodec() if self.modality == "clip" else PictureCodec()
+        codecs: dict[Modality, Codec] = {"clip": ClipCodec(), "sound": SoundCodec()}
+        return codecs.get(self.modality, PictureCodec())
 
     def name(self) -> str:
         """Weights, encoders, size, steps, guidance, and the reward with its weights."""

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, final
 
 from penchant.feedback.groups import Prompt
 from penchant.models.completion import Completion, Decoding, TextGenerator
-from penchant.sampling.codecs import ClipCodec, Codec, PictureCodec, TextCodec
+from penchant.models.music_decoding import MusicDecoding
+from penchant.sampling.codecs import ClipCodec, Codec, PictureCodec, SoundCodec, TextCodec
+from penchant.types import LanguageModel
 
 if TYPE_CHECKING:
     from penchant.recipe import Evaluation
 
-Modality = Literal["picture", "text", "clip"]
+Modality = Literal["picture", "text", "clip", "tune", "sound"]
 
 
 class Sampler(Protocol):
@@ -66,7 +68,7 @@ class PipelineSampler:
         return prompt.text
 
     def draw(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Any]:
-        """One picture or clip a (prompt, seed)."""
+        """One sample a (prompt, seed)."""
         return self.model.generate(
             [prompt.text for prompt in prompts],
             seeds=list(seeds),
@@ -96,10 +98,43 @@ class ClipSampler(PipelineSampler):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class TextSampler:
-    """Completions of a `CausalLM`."""
+class SoundSampler(PipelineSampler):
+    """Sounds of a `SoundModel`."""
 
-    modality: ClassVar[Modality] = "text"
+    modality: ClassVar[Modality] = "sound"
+    codec: ClassVar[Codec] = SoundCodec()
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class MusicSampler:
+    """Sounds of a music token model, `MusicGen`."""
+
+    modality: ClassVar[Modality] = "sound"
+    codec: ClassVar[Codec] = SoundCodec()
+
+    model: Any
+    decoding: MusicDecoding
+    batch_size: int = 16
+
+    def name(self) -> str:
+        """Weights, text encoder and codec, length, and how codes are drawn."""
+        model = self.model
+        return f"{model.fingerprint()}-{model.encoder_fingerprint()}-{model.sampler()}-{self.decoding!r}"
+
+    def key(self, prompt: Prompt) -> str:
+        """These models read plain text."""
+        return prompt.text
+
+    def draw(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Any]:
+        """One sound a (prompt, seed)."""
+        return self.model.generate(prompts, seeds=seeds, decoding=self.decoding)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletionSampler:
+    """Completions of a `CausalLM`; a subclass says what they are."""
+
     codec: ClassVar[Codec] = TextCodec()
 
     model: Any
@@ -120,9 +155,37 @@ class TextSampler:
         return self.model.complete(prompts, seeds=seeds, decoding=self.decoding)
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class TextSampler(CompletionSampler):
+    """Texts."""
+
+    modality: ClassVar[Modality] = "text"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TuneSampler(CompletionSampler):
+    """Tunes, in the notation of `penchant.feedback.tune`."""
+
+    modality: ClassVar[Modality] = "tune"
+
+
+_PIPELINES: dict[str, type[PictureSampler] | type[ClipSampler] | type[SoundSampler]] = {
+    "picture": PictureSampler,
+    "clip": ClipSampler,
+    "sound": SoundSampler,
+}
+
+
 def sampler_of(model: Any, spec: Evaluation) -> Sampler:
     """The sampler of a loaded model with an evaluation's settings, by what the model makes."""
     if isinstance(model, TextGenerator):
-        return TextSampler(model=model, decoding=spec.decoding or Decoding(), batch_size=spec.batch_size)
-    kind = ClipSampler if getattr(model, "modality", None) == "clip" else PictureSampler
+        written = TuneSampler if getattr(model, "modality", None) == "tune" else TextSampler
+        return written(model=model, decoding=spec.decoding or Decoding(), batch_size=spec.batch_size)
+    if isinstance(model, LanguageModel):
+        temperature = 1.0 if spec.decoding is None else spec.decoding.temperature
+        decoding = MusicDecoding(temperature=temperature, guidance=spec.guidance)
+        return MusicSampler(model=model, decoding=decoding, batch_size=spec.batch_size)
+    kind = _PIPELINES.get(getattr(model, "modality", "picture"), PictureSampler)
     return kind(model=model, steps=spec.steps, guidance=spec.guidance, batch_size=spec.batch_size)

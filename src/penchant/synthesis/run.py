@@ -62,7 +62,7 @@ def synthesize(recipe: Synthesis, *, say: Say = print, executor: Executor | None
         RecipeError: no generator or prompt, or the folder is held by another run.
     """
     # Workers import this module too, and not all of them need torch.
-    from penchant.recipe import to_toml
+    from penchant.recipe_file import to_toml
 
     if not recipe.generators:
         raise RecipeError("nobody draws.", field="generators", remedy="name one or more generators.")

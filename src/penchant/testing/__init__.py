@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from penchant.errors import ModelError, nearest
-from penchant.testing import pictures, video
+from penchant.testing import music, pictures, video
 from penchant.testing.language import LANGUAGE_MODELS, language_tokenizer, tiny_language_model
 
 __all__ = ["LANGUAGE_MODELS", "build", "language_tokenizer", "tiny_language_model"]
@@ -23,7 +23,8 @@ def build(name: str, folder: str | Path, *, seed: int = 0) -> Path:
     """Build a tiny pipeline of a family and save it as an ordinary folder.
 
     Args:
-        name: a family of `penchant.models.families.FAMILIES`, or a model type of `LANGUAGE_MODELS`.
+        name: a family of `penchant.models.families.FAMILIES`, a model type of `LANGUAGE_MODELS`, or
+            "musicgen".
         folder: where to save; created when missing.
         seed: seed of the random weights.
 
@@ -34,10 +35,12 @@ def build(name: str, folder: str | Path, *, seed: int = 0) -> Path:
         tiny_language_model(name, seed).save_pretrained(str(folder))
         language_tokenizer().save_pretrained(str(folder))
         return Path(folder)
+    if name in music.BUILDERS:
+        return music.BUILDERS[name](seed, folder)
     if name in video.BUILDERS:
         return video.save(video.BUILDERS[name](seed), folder, size=video.SIZES[name])
     if name not in pictures.BUILDERS:
-        known = [*pictures.BUILDERS, *video.BUILDERS, *LANGUAGE_MODELS]
+        known = [*pictures.BUILDERS, *video.BUILDERS, *music.BUILDERS, *LANGUAGE_MODELS]
         raise ModelError(f"no tiny model is called '{name}'.", remedy=nearest(name, known))
     pipeline = pictures.BUILDERS[name](seed)
     pipeline.save_pretrained(str(folder), safe_serialization=True)

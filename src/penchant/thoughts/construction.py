@@ -131,7 +131,7 @@ def construct(recipe: Construction, *, say: Say = print) -> Made:
     """
     from penchant.feedback.store import replace_groups
     from penchant.models.loading import load_policy
-    from penchant.recipe import to_toml
+    from penchant.recipe_file import to_toml
     from penchant.thoughts.cache import CachedGenerator
     from penchant.train.guards import locked
 

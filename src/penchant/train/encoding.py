@@ -112,8 +112,8 @@ class Encoder:
             group_ids=tuple(g.group.id for g in groups),
             sample_ids=tuple(self._sample_ids(g, width) for g in groups),
             prompts=tuple(g.group.prompt for g in groups),
-            candidates={name: _stack([row[name] for row in rows]) for name in rows[0]},
-            condition={name: _stack([p[name] for p in prompts]) for name in prompts[0]},
+            candidates={name: padded([row[name] for row in rows]) for name in rows[0]},
+            condition={name: padded([p[name] for p in prompts]) for name in prompts[0]},
             scores_BK=scores,
             mask_BK=mask,
         )
@@ -127,7 +127,7 @@ class Encoder:
         flip = self.flipped(group)
         rows = [self._cached(self._candidate_key(c, flip)) for c in group.group.candidates]
         rows += [rows[0]] * (width - len(rows))
-        return {name: _stack([row[name] for row in rows]) for name in rows[0]}
+        return {name: padded([row[name] for row in rows]) for name in rows[0]}
 
     def _cached(self, key: str) -> Tensors:
         found = self.cache.get(key)
@@ -149,7 +149,7 @@ class Encoder:
         return list(self.model.encode_asked(prompts))
 
 
-def _stack(tensors: Sequence[Tensor]) -> Tensor:
+def padded(tensors: Sequence[Tensor]) -> Tensor:
     """Stacked, shorter ones (texts) padded with zeros at the end of every axis."""
     shape = [max(sizes) for sizes in zip(*(t.shape for t in tensors), strict=True)]
     out = tensors[0].new_zeros((len(tensors), *shape))

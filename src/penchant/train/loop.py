@@ -35,6 +35,9 @@ class Data(Protocol):
     def before_step(self, step: int, model: Any) -> None:
         """Called before every step; rollouts sample and judge new groups here, a fixed set does nothing."""
 
+    def metrics(self) -> Mapping[str, float]:
+        """What there is to tell of the groups of the step beside what the objective tells; a fixed set has nothing."""
+
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
         """What a checkpoint must keep to go on exactly: tensors, and JSON."""
 
@@ -131,7 +134,7 @@ class Loop:
                 batches = self._batches(chunk)
                 self.scorer.backward(batches, share=share, averages=averages)
             groups += [name for _, batch in batches for name in batch.group_ids]
-        totals = averages.means()
+        totals = averages.means() | dict(self.data.metrics())
         totals |= self._update(totals["loss"], groups)
         self.step += 1
         return totals

@@ -8,7 +8,14 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-SHOWN = {"loss": "loss", "rewards/accuracies": "accuracy", "rewards/margins": "margin", "drift/chosen": "winner drift"}
+SHOWN = {
+    "loss": "loss",
+    "rewards/accuracies": "accuracy",
+    "rewards/margins": "margin",
+    "drift/chosen": "winner drift",
+    "rewards/mean": "reward",
+    "kl": "KL",
+}
 
 
 class Averages:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from penchant.errors import RecipeError
-from penchant.recipe import Recipe
+from penchant.recipe import Recipe, Rollouts
 from penchant.references.base import ReferenceModel
 from penchant.train.meters import Averages
 from penchant.types import CandidateBatch, Draw, LogProbs, ObjectiveInputs, ObjectiveOutput
@@ -30,8 +30,8 @@ class Scorer:
             raise RecipeError("the objective needs a reference and none was built.", field="reference")
 
     def train_mode(self) -> None:
-        """Dropout, if the denoiser has any, belongs to training."""
-        self.model.module.train()
+        """Dropout, if the model has any, belongs to training; what the policy drew is scored as it was drawn."""
+        self.model.module.train(not isinstance(self.recipe.feedback, Rollouts))
 
     def backward(self, batches: Sequence[tuple[int, CandidateBatch]], *, share: float, averages: Averages) -> None:
         """Adds the gradient of `share` times the mean loss of (epoch, batch)es, and their metrics to `averages`.
@@ -69,7 +69,7 @@ class Scorer:
     def inputs(self, batch: CandidateBatch, draw: Draw, policy: LogProbs) -> ObjectiveInputs:
         """What the objective reads, given the policy's log-probs."""
         needs = self.recipe.objective.needs
-        reference = mismatched = divergence_BKT = None
+        reference = mismatched = divergence_BKT = value_BKT = None
         if needs.reference:
             reference = self._of_reference(batch, draw)
         if needs.divergence:
@@ -79,12 +79,17 @@ class Scorer:
             other = batch.mismatched()
             with torch.no_grad():
                 mismatched = (self._log_prob(other, draw), self._reference_log_prob(other, draw))
+        if needs.value:
+            with self.accelerator.autocast():
+                value_BKT = self.recipe.likelihood.value(self.model, batch)
         return ObjectiveInputs(
             policy=policy,
             reference=reference,
             behavior=batch.behavior,
             mismatched=mismatched,
             divergence_BKT=divergence_BKT,
+            value_BKT=value_BKT,
+            behavior_value_BKT=batch.behavior_value_BKT,
             statistics=batch.statistics,
             scores_BK=batch.scores_BK,
             mask_BK=batch.mask_BK,

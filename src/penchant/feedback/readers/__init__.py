@@ -7,6 +7,7 @@ from typing import Any
 
 from penchant.errors import FeedbackError, nearest
 from penchant.feedback.readers import (
+    audio,
     groups_file,
     hh,
     hpd,
@@ -44,6 +45,10 @@ LAYOUTS: tuple[Layout, ...] = (
     video.REWARDBENCH,
     video.VIDEOALIGN,
     video.VIDEOFEEDBACK,
+    audio.MUSIC_ARENA,
+    audio.MUSIC_ARENA_ALL,
+    audio.AUDIO_ALPACA,
+    audio.CRPO,
 )
 
 

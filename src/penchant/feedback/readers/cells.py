@@ -1,4 +1,4 @@
-"""Cells to values: captions, labels, images. What cannot be trusted is refused with a fixed sentence and a remedy."""
+"""Cells to values: captions, labels, media. What cannot be trusted is refused with a fixed sentence and a remedy."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from penchant.errors import MediaError
+from penchant.feedback.audio_files import MIN_SECONDS, SILENT, decode_sound
 from penchant.feedback.groups import Candidate, Group, Judgement, Media
 from penchant.feedback.media import decode_image
 from penchant.feedback.readers.layout import Row
@@ -103,6 +104,12 @@ def image(row: Row, field: str, cell: Any) -> Media:
 def clip(row: Row, field: str, cell: Any, *, fps: float | None = None) -> Media:
     """The clip of a cell, as `image`; `fps` is the rate that the layout states."""
     return _checked(row, field, _medium(row, field, cell, "clip"), partial(decode_clip, fps=fps))
+
+
+def sound(row: Row, field: str, cell: Any, *, min_seconds: float = MIN_SECONDS, floor: float = SILENT) -> Media:
+    """The sound of a cell, as `image`; see `decode_sound` for what is too short or silent."""
+    decode = partial(decode_sound, min_seconds=min_seconds, floor=floor)
+    return _checked(row, field, _medium(row, field, cell, "sound"), decode)
 
 
 def _medium(row: Row, field: str, cell: Any, what: str) -> Media:

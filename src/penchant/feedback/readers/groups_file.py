@@ -6,8 +6,9 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from penchant.feedback.audio_files import is_sound
 from penchant.feedback.groups import Group, Media
-from penchant.feedback.readers.cells import clip, image, text
+from penchant.feedback.readers.cells import clip, image, sound, text
 from penchant.feedback.readers.layout import Layout, Row
 from penchant.feedback.rows import group_of
 from penchant.feedback.video_files import is_clip
@@ -17,9 +18,12 @@ def _group(row: Row) -> Group:
     def media(cell: dict[str, Any]) -> Media | None:
         if cell["sha256"] is None:
             return None
-        # Pictures and clips are the media that are verified today; what is neither keeps its bytes as they are.
+        # What is neither picture nor clip nor sound keeps its bytes as they are.
         if is_clip(cell["data"]):
             found = clip(row, "candidates", cell["data"], fps=json.loads(cell["settings"]).get("fps"))
+        elif is_sound(cell["data"]):
+            # What a model drew is feedback be it silent or short.
+            found = sound(row, "candidates", cell["data"], min_seconds=0, floor=0)
         elif str(cell["mime"]).startswith("image/"):
             found = image(row, "candidates", cell["data"])
         else:

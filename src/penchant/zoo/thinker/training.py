@@ -21,10 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from penchant.zoo.small_language_model import EOS, PAD, SPECIALS, fast_tokenizer, llama
 from penchant.zoo.thinker.problems import TERMS, stream
 from penchant.zoo.thinker.teacher import Teacher
 
-BOS, EOS, PAD, UNKNOWN = 0, 1, 2, 3
 MAX_LENGTH = 512
 # Batches of one block: its traces are made together and sorted by length, so that little is padded.
 _BLOCK = 16
@@ -50,49 +50,19 @@ class Budget:
 
 def tokenizer() -> Any:
     """Printable ASCII and the newline, one token a character; a text starts with bos."""
-    from tokenizers import Tokenizer, decoders, models, processors
-    from transformers import PreTrainedTokenizerFast
+    from tokenizers import Tokenizer, decoders, models
 
-    specials = ["<bos>", "<eos>", "<pad>", "<unk>"]
-    characters = [*specials, "\n", *sorted(string.digits + string.ascii_letters + string.punctuation + " ")]
+    characters = [*SPECIALS, "\n", *sorted(string.digits + string.ascii_letters + string.punctuation + " ")]
     core = Tokenizer(
         models.BPE(vocab={c: i for i, c in enumerate(characters)}, merges=[], unk_token="<unk>", fuse_unk=False)
     )
     core.decoder = decoders.Fuse()
-    core.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", BOS)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        bos_token="<bos>",
-        eos_token="<eos>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-        model_max_length=MAX_LENGTH,
-        clean_up_tokenization_spaces=False,
-        # A text that contains "<eos>" is five characters, not the end.
-        split_special_tokens=True,
-    )
+    return fast_tokenizer(core, longest=MAX_LENGTH)
 
 
 def network(vocabulary: int) -> Any:
-    """LlamaForCausalLM, 4 layers of width 128 (0.9 M parameters), embeddings tied."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=vocabulary,
-            hidden_size=128,
-            intermediate_size=384,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=4,
-            max_position_embeddings=MAX_LENGTH,
-            initializer_range=0.04,
-            tie_word_embeddings=True,
-            bos_token_id=BOS,
-            eos_token_id=EOS,
-            pad_token_id=PAD,
-        )
-    )
+    """The untrained model."""
+    return llama(vocabulary, intermediate=384, longest=MAX_LENGTH)
 
 
 def block(number: int, budget: Budget, words: Any) -> list[tuple[Tensor, Tensor]]:

@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from penchant.zoo.small_language_model import EOS, PAD, SPECIALS, fast_tokenizer, llama
 from penchant.zoo.tunes.data import DANCES, METRES, MODES, PITCHES, TICKS, Record
 
-BOS, EOS, PAD, UNKNOWN = 0, 1, 2, 3
 MAX_LENGTH = 256
 # Batches that are sorted by length together, so that little is padded.
 _BLOCK = 16
@@ -53,7 +53,7 @@ def vocabulary() -> list[str]:
     dances = {word for dance in (*DANCES.values(), "tune") for word in dance.split()}
     captions = ["in", ",", *sorted(dances), *METRES, *MODES]
     notes = [f"N{pitch}_{ticks}" for pitch in PITCHES for ticks in TICKS]
-    return ["<bos>", "<eos>", "<pad>", "<unk>", *captions, "|", *(f"R_{ticks}" for ticks in TICKS), *notes]
+    return [*SPECIALS, *captions, "|", *(f"R_{ticks}" for ticks in TICKS), *notes]
 
 
 def strange() -> list[int]:
@@ -63,8 +63,7 @@ def strange() -> list[int]:
 
 def tokenizer() -> Any:
     """One token a word; a text starts with bos, and only a caption has a comma."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
     words = {word: number for number, word in enumerate(vocabulary())}
     core = Tokenizer(models.WordLevel(vocab=words, unk_token="<unk>"))
@@ -73,39 +72,12 @@ def tokenizer() -> Any:
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(",", behavior="isolated")]
     )
-    core.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", BOS)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        bos_token="<bos>",
-        eos_token="<eos>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-        model_max_length=MAX_LENGTH,
-        clean_up_tokenization_spaces=False,
-        split_special_tokens=True,
-    )
+    return fast_tokenizer(core, longest=MAX_LENGTH)
 
 
 def network(words: int) -> Any:
-    """LlamaForCausalLM, 4 layers of width 128 (0.86 M parameters), embeddings tied."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=words,
-            hidden_size=128,
-            intermediate_size=344,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=4,
-            max_position_embeddings=MAX_LENGTH,
-            initializer_range=0.04,
-            tie_word_embeddings=True,
-            bos_token_id=BOS,
-            eos_token_id=EOS,
-            pad_token_id=PAD,
-        )
-    )
+    """The untrained model."""
+    return llama(words, intermediate=344, longest=MAX_LENGTH)
 
 
 Row = tuple[int, list[int]]
