@@ -43,7 +43,7 @@ def _judged(name: str) -> Any:
 
     recipe = find(name)
     others = tuple(judge for judge in REWARDS if judge not in recipe.evaluation.trained_against)
-    evaluation = replace(recipe.evaluation, judges=(*recipe.evaluation.judges, *others))
+    evaluation = replace(recipe.evaluation, judges=(*recipe.evaluation.judges, f"zoo:{JUDGE}", *others))
     return replace(recipe, evaluation=evaluation)
 
 

@@ -86,7 +86,8 @@ def _evaluation(rewards: tuple[RewardTerm, ...]) -> Evaluation:
         seeds=8,
         decoding=_DECODING,
         batch_size=128,
-        judges=("zoo:tunes/judge", "tune-rules"),
+        # The raters of the paper gave one score for adherence, quality and appeal together.
+        judges=("zoo:tunes/judge#overall", "tune-rules"),
         trained_against=tuple(reward.judge for reward in rewards),
     )
 
