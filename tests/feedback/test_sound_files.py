@@ -381,8 +381,8 @@ def test_a_candidate_is_judged_as_it_is_silent_or_short():
 def test_a_drawn_sound_becomes_a_candidate_and_reaches_a_server_bit_for_bit():
     import base64
 
+    from penchant.iterations.drawing import _MADE
     from penchant.judges.served import _encoded
-    from penchant.rollouts.drawing import _MADE
 
     sound = melody(channels=2)
     candidate = _MADE["sound"](sound, 3, "m")

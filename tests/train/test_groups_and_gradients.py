@@ -252,6 +252,9 @@ class Poisoned:
         self.bad = step in self.steps
         self.seen.append(torch.cat([p.detach().flatten().clone() for p in model.trainable_parameters()]))
 
+    def metrics(self) -> dict[str, float]:
+        return {}
+
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         return {}, {}
 

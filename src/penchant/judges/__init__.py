@@ -49,7 +49,9 @@ def load(address: str) -> Judge:
     Raises:
         ModelError: there is no such judge or folder, or its class is no judge.
     """
-    place, _, dimension = address.partition("#")
+    # The model behind a server is named after "#", too.
+    whole = address.startswith("language-model:")
+    place, _, dimension = (address, "", "") if whole else address.partition("#")
     name, _, path = place.partition(":")
     if name not in (*JUDGES, "http", "https"):
         return _folder(address)

@@ -32,7 +32,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from jaxtyping import Float
@@ -56,7 +56,7 @@ class Step:
     next_s_N: Tensor
 
     @classmethod
-    def between(cls, model: Any, time_N: Tensor, next_time_N: Tensor) -> Self:
+    def between(cls, model: Any, time_N: Tensor, next_time_N: Tensor) -> Step:
         """From times in the model's own convention: sigma of a flow, timesteps of a schedule (`DATA` for data)."""
         a_N, s_N = _coefficients(model, time_N)
         next_a_N, next_s_N = _coefficients(model, next_time_N)
