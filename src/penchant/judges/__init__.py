@@ -21,6 +21,8 @@ JUDGES = {
     "aesthetic": "penchant.judges.clip_rewards:Aesthetic",
     "imagereward": "penchant.judges.image_reward:ImageReward",
     "mps": "penchant.judges.mps:MPS",
+    "tunejury": "penchant.judges.tune_jury:TuneJury",
+    "audiobox": "penchant.judges.audiobox:Audiobox",
     "vqascore": "penchant.judges.vqascore:VQAScore",
     "open-nsfw": "penchant.judges.open_nsfw:OpenNSFW",
     "rapidocr": "penchant.judges.text_rendering:TextRendering",

@@ -7,12 +7,13 @@ MuLan listens to 10 s, and MusicRL scores a clip of 30 s as three segments and t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from penchant.errors import ModelError
 from penchant.feedback.sound import Sound
@@ -20,6 +21,51 @@ from penchant.judges.base import Judge
 from penchant.judges.published import device
 
 SECONDS = 10.0
+
+
+class ClapEars:
+    """A ClapModel of transformers with what feeds it.
+
+    Args:
+        source: its folder or hub address, with tokenizer and feature extractor.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+
+    def __init__(self, source: str) -> None:
+        from transformers import AutoFeatureExtractor, AutoTokenizer, ClapModel
+
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(source)
+            self.extractor: Any = AutoFeatureExtractor.from_pretrained(source)
+            model = ClapModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"is no CLAP model ({str(error).splitlines()[0]}).",
+                file=source,
+                remedy="give a ClapModel with its tokenizer and feature extractor.",
+            ) from error
+        self.model: Any = model.eval().to(device())
+
+    def heard(self, sound: Any, *, judge: str, row: int) -> Mapping[str, Any]:
+        """The features of a sound's segments of 10 s.
+
+        Raises:
+            ModelError: it is no `Sound`.
+        """
+        if not isinstance(sound, Sound):
+            raise ModelError(f"{judge} hears sounds, not a {type(sound).__name__}.", row=row, remedy="give a Sound.")
+        rate = int(self.extractor.sampling_rate)
+        parts = segments(resampled(sound, rate), round(SECONDS * rate))
+        features = self.extractor(parts, sampling_rate=rate, return_tensors="pt")
+        return {name: torch.as_tensor(value).to(device()) for name, value in features.items()}
+
+    def embedding(self, sound: Any, *, judge: str, row: int) -> Tensor:
+        """The mean [D] of the unit embeddings of a sound's segments."""
+        found = self.model.get_audio_features(**self.heard(sound, judge=judge, row=row))
+        embedded = getattr(found, "pooler_output", found)
+        return (embedded / embedded.norm(dim=-1, keepdim=True)).mean(0)
 
 
 @final
@@ -37,20 +83,7 @@ class Clap(Judge):
         Raises:
             ModelError: there is no such model at `path`.
         """
-        from transformers import AutoFeatureExtractor, AutoTokenizer, ClapModel
-
-        source = path or "laion/larger_clap_music"
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(source)
-            self.extractor: Any = AutoFeatureExtractor.from_pretrained(source)
-            model = ClapModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                f"is no CLAP model ({str(error).splitlines()[0]}).",
-                file=source,
-                remedy="give a ClapModel with its tokenizer and feature extractor.",
-            ) from error
-        self.model: Any = model.eval().to(device())
+        self.ears = ClapEars(path or "laion/larger_clap_music")
 
     @torch.no_grad()
     def score(self, prompts: Sequence[str], samples: Sequence[Sound]) -> Float[np.ndarray, "N 1"]:
@@ -63,14 +96,10 @@ class Clap(Judge):
         return np.array(rows, dtype=np.float64).reshape(-1, 1)
 
     def _one(self, prompt: str, sound: Any, row: int) -> float:
-        if not isinstance(sound, Sound):
-            raise ModelError(f"clap hears sounds, not a {type(sound).__name__}.", row=row, remedy="give a Sound.")
-        rate = int(self.extractor.sampling_rate)
-        parts = segments(resampled(sound, rate), round(SECONDS * rate))
-        text = self.tokenizer([prompt], return_tensors="pt", truncation=True)
-        heard = self.extractor(parts, sampling_rate=rate, return_tensors="pt")
-        inputs = {k: text[k] for k in ("input_ids", "attention_mask")} | dict(heard)
-        out = self.model(**{name: torch.as_tensor(value).to(device()) for name, value in inputs.items()})
+        heard = self.ears.heard(sound, judge=self.name, row=row)
+        text = self.ears.tokenizer([prompt], return_tensors="pt", truncation=True)
+        words = {k: text[k].to(device()) for k in ("input_ids", "attention_mask")}
+        out = self.ears.model(**words, **heard)
         return float((out.audio_embeds @ out.text_embeds[0]).mean())
 
 

@@ -22,8 +22,9 @@
 | steps, RU     | 1,000                                | 30: ours                             | -                 |
 | KL reference  | the base; for RU it is R             | the same                             | the base          |
 
-The quality of sound is constant where one string plucks every tune: quality is craft here. `musicgen-rl` takes its
-rewards from reward servers (`docs/judges.md`), and its value network trains beside the whole decoder.
+The quality of sound is constant where one string plucks every tune: quality is craft here. The value network of
+`musicgen-rl` trains beside the whole decoder; a judge with packages of its own may stand behind a server instead
+(`docs/reward-server.md`).
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def dpo() -> Recipe:
 
 
 def musicgen() -> Recipe:
-    """MusicGen small on CLAP and Audiobox-aesthetics, both behind reward servers."""
+    """MusicGen small on CLAP and on Audiobox-aesthetics' production quality."""
     return Recipe(
         name="musicgen-rl",
         policy=Policy(path="facebook/musicgen-small", seconds=10.0),
@@ -115,8 +116,8 @@ def musicgen() -> Recipe:
         feedback=Rollouts(
             prompts="music-captions.txt",
             rewards=(
-                RewardTerm(judge="http://127.0.0.1:8101"),
-                RewardTerm(judge="http://127.0.0.1:8102", low=1.0, high=10.0),
+                RewardTerm(judge="clap"),
+                RewardTerm(judge="audiobox#production-quality", low=1.0, high=10.0),
             ),
             candidates=1,
             prompts_a_round=64,
