@@ -100,7 +100,8 @@ def dpo() -> Recipe:
         name="music-dpo",
         likelihood=Autoregressive(),
         objective=DPO(beta=0.1),
-        feedback=Preferences(path="zoo:tunes/pairs"),
+        # The listeners of half b are the held-out judge's.
+        feedback=Preferences(path="zoo:tunes/pairs", dimension="preference", source="simulated:listeners/a"),
         train=Training(steps=120, batch_size=32, lr=1e-4, betas=(0.9, 0.95), weight_decay=0.0),
         cite=("cideron2024musicrl",),
     )
