@@ -112,11 +112,17 @@ def columns() -> list[str]:
 
 
 def bouts(judge: str) -> list[dict[str, Any]]:
-    """Win, tie and loss of every pair of base, R, U and RU; training seeds stand beside the sampling seeds."""
+    """Win, tie and loss of every pair of base, R, U and RU; `seeded` is the rate with training seeds drawn, too."""
+    from runs import preferred
+
     from penchant.evaluate.tournament import tournament
 
-    flat = {name: np.concatenate(list(scores(name, judge)), axis=1) for name in (BASE, *CHAIN)}
-    return [asdict(bout) for bout in tournament(flat, judge=judge).bouts]
+    found = {name: scores(name, judge) for name in (BASE, *CHAIN)}
+    flat = {name: np.concatenate(list(one), axis=1) for name, one in found.items()}
+    return [
+        {**asdict(bout), "seeded": preferred(found[bout.first], found[bout.second])}
+        for bout in tournament(flat, judge=judge).bouts
+    ]
 
 
 def against_base(method: str) -> dict[str, list[float]]:
@@ -184,7 +190,7 @@ def _percent(values: Sequence[float]) -> str:
 
 def _bout(found: dict[str, Any]) -> str:
     shares = " / ".join(f"{100 * found[name]:.1f}" for name in ("win", "tie", "loss"))
-    return f"{shares} | {_percent([found['rate'], found['low'], found['high']])} | {found['p']:.2g}"
+    return f"{shares} | {_percent(found['seeded'])} | {found['p']:.2g}"
 
 
 def table(result: dict[str, Any]) -> str:
@@ -192,7 +198,7 @@ def table(result: dict[str, Any]) -> str:
     lines: list[str] = []
     for judge, found in result["bouts"].items():
         lines += [
-            f"| by {judge} | win / tie / loss, % | win / (win + loss), % [95 %] | p, Wilcoxon |",
+            f"| by {judge} | win / tie / loss, % | preferred, % [95 %, captions and seeds] | p, Wilcoxon |",
             "|---|---|---|---|",
             *(f"| {one['second']} against {one['first']} | {_bout(_turned(one))} |" for one in found),
             "",
@@ -224,8 +230,8 @@ def table(result: dict[str, Any]) -> str:
 
 def _turned(found: dict[str, Any]) -> dict[str, Any]:
     """The second policy's side of a bout."""
-    swapped = {"win": found["loss"], "loss": found["win"], "rate": 1 - found["rate"]}
-    return {**found, **swapped, "low": 1 - found["high"], "high": 1 - found["low"]}
+    rate, low, high = found["seeded"]
+    return {**found, "win": found["loss"], "loss": found["win"], "seeded": [1 - rate, 1 - high, 1 - low]}
 
 
 def page() -> None:

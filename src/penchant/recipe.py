@@ -315,6 +315,10 @@ def _require_rollouts(
         )
     if feedback.server is not None and not (policy.lora or policy.adapter):
         raise RecipeError("a server takes up adapters.", field="policy.lora", remedy="give the policy a LoRA rank.")
+    if feedback.share_start and likelihood.density != "path":
+        raise RecipeError("only paths begin with noise that is shared.", field="feedback.share_start", remedy="False.")
+    if feedback.server is not None and likelihood.density != "exact":
+        raise RecipeError("a server draws texts.", field="feedback.server", remedy="leave it out.")
     temperature = getattr(likelihood, "temperature", feedback.decoding.temperature)
     if temperature != feedback.decoding.temperature:
         raise RecipeError(

@@ -17,10 +17,10 @@ from torch.testing import assert_close
 import penchant
 from penchant.errors import CheckpointError, RecipeError
 from penchant.feedback.groups import Prompt
-from penchant.likelihoods import Autoregressive
+from penchant.likelihoods import Autoregressive, Diffusion
 from penchant.models.completion import Decoding
 from penchant.objectives import GRPO, IREPO, PPO, REINFORCE, RWR, SoftmaxWeight
-from penchant.recipe import Recipe, RewardTerm, Training
+from penchant.recipe import Recipe, RewardTerm, Server, Training
 from penchant.recipe_file import from_toml, to_toml
 from penchant.references import Reference
 from penchant.rollouts import Collector
@@ -250,6 +250,8 @@ def test_the_recipe_survives_its_file(llama, prompts, tmp_path):
         ({"rollouts": {"decoding": Decoding(top_p=0.9)}}, "every token"),
         ({"rollouts": {"candidates": 0}}, "count from 1"),
         ({"train": Training(batch_size=2, flip=True)}, "not mirrored"),
+        ({"rollouts": {"share_start": True}}, "noise that is shared"),
+        ({"rollouts": {"server": Server(url="http://x/v1", folder="y")}, "likelihood": Diffusion()}, "draws texts"),
     ],
 )
 def test_a_recipe_that_cannot_mean_anything_is_refused_when_it_is_built(changes, problem, llama, prompts, tmp_path):
@@ -316,3 +318,12 @@ def test_what_the_value_network_said_at_the_rollout_is_kept_where_there_are_seve
     data = collector(once, model)
     data.before_step(0, model)
     assert data.batch([0]).behavior_value_BKT is None
+
+
+def test_more_processes_than_prompts_are_refused_before_one_waits_for_nothing(model, llama, prompts, tmp_path):
+    class Many:
+        num_processes, process_index = 5, 4
+
+    run = recipe(llama, prompts, tmp_path)
+    with pytest.raises(RecipeError, match="4 prompts a round are too few for 5 processes"):
+        Collector(run, [Prompt(text="a")], actor_of(run, model, Many()), Purse(run.feedback), Many())

@@ -19,7 +19,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from penchant.errors import CheckpointError
+from penchant.errors import CheckpointError, RecipeError
 from penchant.feedback.groups import Prompt
 from penchant.likelihoods.randomness import generator
 from penchant.recipe import Recipe, Rollouts
@@ -71,6 +71,9 @@ class Collector:
         purse: who rewards.
         accelerator: which of how many processes this is.
         reference: what the policy is compared with; one that follows the rounds is told of each.
+
+    Raises:
+        RecipeError: there are more processes than prompts of a round.
     """
 
     def __init__(
@@ -86,6 +89,13 @@ class Collector:
         self.recipe, self.prompts, self.actor, self.purse = recipe, list(prompts), actor, purse
         self.feedback: Rollouts = recipe.feedback
         self.accelerator = accelerator
+        asked, processes = self.feedback.prompts_a_round, accelerator.num_processes
+        if asked < processes:
+            raise RecipeError(
+                f"{asked} prompts a round are too few for {processes} processes.",
+                field="feedback.prompts_a_round",
+                remedy="give every process a prompt, or start fewer.",
+            )
         self.follower = reference if isinstance(reference, RoundStart) else None
         self.rounds: list[Round] = []
         # Whole rounds fit into whole steps: the recipe sees to it.
