@@ -70,7 +70,8 @@ def changed(recipe: Recipe) -> Recipe:
     policy = replace(recipe.policy, lora=4, lora_targets=("to_q",), lora_alpha=8.0, dtype="bfloat16")
     odd = 'a "quoted" ☃\\path'
     if isinstance(recipe.feedback, Rollouts):
-        server = Server(url=odd, folder=odd) if policy.lora and recipe.feedback.decoding.temperature == 1 else None
+        texts = recipe.likelihood.density == "exact" and recipe.feedback.decoding.temperature == 1
+        server = Server(url=odd, folder=odd) if texts else None
         feedback = replace(recipe.feedback, prompts=odd, keep=3, server=server)
     else:
         train, feedback = replace(train, flip=True), replace(recipe.feedback, path=odd, limit=7)
