@@ -7,7 +7,9 @@ import pytest
 import torch
 
 import penchant
+from penchant.cli import main
 from penchant.errors import ModelError
+from penchant.evaluate import load_samples
 from penchant.feedback.audio_encoding import encode_sound
 from penchant.feedback.groups import Candidate, Media, Prompt
 from penchant.feedback.sound import Sound
@@ -78,3 +80,27 @@ def test_a_file_becomes_what_a_batch_holds(model) -> None:
     for wrong in (picture, Candidate(text="words")):
         with pytest.raises(ModelError, match="learns from sounds"):
             model.encode_candidates([wrong], flips=[False], seed=0)
+
+
+def test_sample_writes_sounds_and_a_page_that_plays_them(tmp_path, capsys) -> None:
+    folder, out = build("stable-audio", tmp_path / "model"), tmp_path / "out"
+    words = ["sample", str(folder), "rain", "wind", "--seeds", "2", "--steps", "2", "--out", str(out)]
+    assert main(words) == 0
+    assert capsys.readouterr().out.split()[-1] == str(out / "sheet.html")
+    kept = [(sample.prompt, sample.seed) for sample in load_samples(out)]
+    assert kept == [("rain", 0), ("rain", 1), ("wind", 0), ("wind", 1)]
+    page = (out / "sheet.html").read_text(encoding="utf-8")
+    assert page.count("<figure") == 2
+    # What a model of this size makes is too short to have a loudness, and the page says so in place of four players.
+    assert page.count("the sound is too short") == 4
+
+
+def test_sample_plays_and_draws_tunes_that_are_said_to_be_tunes(tmp_path, capsys) -> None:
+    out = tmp_path / "out"
+    words = ["sample", "zoo:tunes", "jig in 6/8, major", "--seeds", "2", "--max-tokens", "24", "--out", str(out)]
+    assert main([*words, "--notation", "tune"]) == 0
+    assert capsys.readouterr().out.split()[-1] == str(out / "sheet.html")
+    assert [sample.finished for sample in load_samples(out)] == [False, False]
+    page = (out / "sheet.html").read_text(encoding="utf-8")
+    assert page.count("<figure") == 1
+    assert page.count("<audio") == page.count("no end") == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from penchant.cli.words import options
 from penchant.errors import ModelError, RecipeError
@@ -29,12 +29,13 @@ def sample(words: Sequence[str]) -> int:
         max_tokens: int = 256,
         temperature: float = 1.0,
         top_p: float = 1.0,
+        notation: Literal["tune"] | None = None,
     ) -> int:
         """Samples a model at fixed seeds and writes the samples with a manifest.
 
-        Pictures and clips get a contact sheet; texts are printed as well. With a reward on noised latents
-        (`penchant train-reward flow-nrg`) pictures and clips follow it; with `--scale 0` they are those of the same
-        solver without it.
+        Pictures and clips get a contact sheet, music a page that plays it; texts are printed as well. With a reward on
+        noised latents (`penchant train-reward flow-nrg`) pictures and clips follow it; with `--scale 0` they are those
+        of the same solver without it.
 
         Args:
             model: pipeline folder, folder of a language model, hub id, or zoo:NAME.
@@ -52,11 +53,13 @@ def sample(words: Sequence[str]) -> int:
             max_tokens: longest completion in tokens (texts).
             temperature: the logits are divided by it, 0 is greedy (texts).
             top_p: tokens are drawn from the smallest set with this much probability (texts).
+            notation: what the texts are, if they are music.
         """
         from penchant.feedback.groups import Prompt
         from penchant.models import load
         from penchant.models.completion import Decoding
         from penchant.models.loading import quiet
+        from penchant.models.spec import Policy
         from penchant.recipe import Evaluation
         from penchant.sampling.samplers import sampler_of
 
@@ -71,7 +74,8 @@ def sample(words: Sequence[str]) -> int:
             )
         decoding = Decoding(max_tokens=max_tokens, temperature=temperature, top_p=top_p)
         spec = Evaluation(seeds=seeds, steps=steps, guidance=guidance, decoding=decoding)
-        sampler: Any = sampler_of(load(model, adapter=adapter), spec)
+        loaded = load(Policy(path=model, adapter=adapter, notation=notation))
+        sampler: Any = sampler_of(loaded, spec)
         if reward is not None:
             sampler = _guided(sampler, reward, weights, scale=scale, interval=interval, relative_clip=relative_clip)
         rows = [(prompt, seed) for prompt in prompts for seed in range(seeds)]
@@ -154,17 +158,43 @@ def _keep_clips(out: Path, rows: Sequence[tuple[str, int]], clips: Sequence[Any]
     return sheet
 
 
-def _keep_sounds(out: Path, rows: Sequence[tuple[str, int]], sounds: Sequence[Any]) -> Path:
-    """Writes sounds as WAV with a manifest; returns the manifest's path."""
-    from penchant.evaluate.samples import SoundSample, save_samples
+def _keep_tunes(out: Path, rows: Sequence[tuple[str, int]], tunes: Sequence[Any]) -> Path:
+    """Prints tunes, writes their notation with a manifest, and a page that plays and draws them; returns its path."""
+    from penchant.evaluate import tune_player
 
-    return save_samples(out, [SoundSample(prompt=p, seed=s, sound=a) for (p, s), a in zip(rows, sounds, strict=True)])
+    _keep_texts(out, rows, tunes)
+    players = [
+        tune_player(tune.text, prompt, label=f"seed {seed}", finished=tune.finished)
+        for (prompt, seed), tune in zip(rows, tunes, strict=True)
+    ]
+    return _listening_sheet(out, rows, players)
+
+
+def _keep_sounds(out: Path, rows: Sequence[tuple[str, int]], sounds: Sequence[Any]) -> Path:
+    """Writes sounds as WAV with a manifest, and a page that plays and draws them; returns its path."""
+    from penchant.evaluate import SoundSample, save_samples, sound_player
+
+    save_samples(out, [SoundSample(prompt=p, seed=s, sound=a) for (p, s), a in zip(rows, sounds, strict=True)])
+    players = [sound_player(sound, label=f"seed {seed}") for (_, seed), sound in zip(rows, sounds, strict=True)]
+    return _listening_sheet(out, rows, players)
+
+
+def _listening_sheet(out: Path, rows: Sequence[tuple[str, int]], players: Sequence[Any]) -> Path:
+    """Music of one prompt stands side by side, at one loudness."""
+    from penchant.evaluate import PlayerRow
+    from penchant.evaluate.report import write_sheet
+
+    by_prompt: dict[str, list[Any]] = {}
+    for (prompt, _), player in zip(rows, players, strict=True):
+        by_prompt.setdefault(prompt, []).append(player)
+    figures = [PlayerRow.of(prompt, None, made) for prompt, made in by_prompt.items()]
+    return write_sheet(out / "sheet.html", out.resolve().name, figures)
 
 
 _KEEPERS = {
     "picture": _keep_pictures,
     "text": _keep_texts,
     "clip": _keep_clips,
-    "tune": _keep_texts,
+    "tune": _keep_tunes,
     "sound": _keep_sounds,
 }

@@ -8,6 +8,7 @@ from importlib.resources import files
 from penchant.evaluate import form_sections, reels, sections, standings
 from penchant.evaluate.contents import ReportData
 from penchant.evaluate.markup import Markup, el, join
+from penchant.evaluate.players import PlayerRow
 from penchant.evaluate.verdict import verdict
 
 # Nothing may be fetched and nothing may run, whatever a prompt or a file name contains.
@@ -18,20 +19,27 @@ _POLICY = (
 
 def page(data: ReportData) -> str:
     """The whole document as text."""
-    style = files("penchant.evaluate").joinpath("page.css").read_text(encoding="utf-8")
-    if any(item.modality == "clip" for item in data.exhibits):
-        style += reels.style()
+    extra = reels.style() if any(item.modality == "clip" for item in data.exhibits) else ""
+    return _document(data.title, el("main", _header(data), *_sections(data)), _footer(data.facts), style=extra)
+
+
+def sheet_page(title: str, exhibits: Sequence[PlayerRow]) -> str:
+    """A document of exhibits and nothing else, as text."""
+    return _document(title, el("main", el("header", el("h1", title)), *[row.figure() for row in exhibits]), _footer([]))
+
+
+def _document(title: str, *body: Markup, style: str = "") -> str:
+    sheet = files("penchant.evaluate").joinpath("page.css").read_text(encoding="utf-8")
     head = el(
         "head",
         el("meta", charset="utf-8"),
         el("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         el("meta", name="viewport", content="width=device-width, initial-scale=1"),
         el("meta", name="color-scheme", content="light dark"),
-        el("title", data.title),
-        el("style", Markup(style)),
+        el("title", title),
+        el("style", Markup(sheet + style)),
     )
-    body = el("body", el("main", _header(data), *_sections(data)), _footer(data.facts))
-    return f"<!doctype html>\n{el('html', head, body, lang='en')}\n"
+    return f"<!doctype html>\n{el('html', head, el('body', *body), lang='en')}\n"
 
 
 def _header(data: ReportData) -> Markup:

@@ -53,7 +53,7 @@ class Player:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PlayerRow:
-    """Music of one prompt and seed from several models, the base first.
+    """Music of one prompt: of several models at one seed, the base first, or of several seeds (`seed` is None).
 
     `preferred` is the index of the piece that the judge prefers, None for a tie or where nobody judged.
     """
@@ -61,7 +61,7 @@ class PlayerRow:
     modality: Modality
 
     prompt: str
-    seed: int
+    seed: int | None
     players: tuple[Player, ...]
     preferred: int | None = None
 
@@ -72,7 +72,7 @@ class PlayerRow:
             )
 
     @classmethod
-    def of(cls, prompt: str, seed: int, players: Sequence[Player]) -> PlayerRow:
+    def of(cls, prompt: str, seed: int | None, players: Sequence[Player]) -> PlayerRow:
         """The players at one loudness; the judge prefers the highest score, if one is the highest.
 
         Raises:
@@ -103,7 +103,7 @@ class PlayerRow:
         caption = el(
             "figcaption",
             el("span", self.prompt, dir="auto", class_="prompt"),
-            el("span", f"seed {self.seed}", class_="seed"),
+            None if self.seed is None else el("span", f"seed {self.seed}", class_="seed"),
         )
         return el("figure", caption, *cells, class_="exhibit broad heard")
 
