@@ -3,7 +3,8 @@
 Every method draws the same number of samples (60 rounds of 16 problems, 8 samples each), is told right or wrong by the
 same rule, takes one update a round at one learning rate, and starts from the shipped thinker, with three seeds. Then
 problems that no model saw: of the trained lengths, of a longer one that the thinker knows, and of one that it does not,
-with the seeds and problems of `reproduce/dto.py`, whose recorded rows stand beside them.
+with the seeds and problems of `reproduce/dto.py`, whose recorded rows stand beside them. RLOO is not among the methods:
+its advantages are Dr. GRPO's times K / (K - 1).
 
     python reproduce/grpo.py            # resumable: what is finished is kept
     python reproduce/grpo.py --fresh
@@ -42,13 +43,6 @@ def dr_grpo() -> Any:
     return replace(recipe, name="dr-grpo", objective=DrGRPO(length=recipe.feedback.decoding.max_tokens))
 
 
-def rloo() -> Any:
-    """Each sample against the mean of the others."""
-    from penchant.objectives import RLOO
-
-    return replace(grpo(), name="rloo", objective=RLOO())
-
-
 def reinforce() -> Any:
     """MusicRL's objective: a value network and an exact KL term, no group."""
     from penchant.objectives import REINFORCE
@@ -73,7 +67,6 @@ def online_dpo() -> Any:
 METHODS = {
     "GRPO": grpo,
     "Dr. GRPO": dr_grpo,
-    "RLOO": rloo,
     "REINFORCE, value baseline": reinforce,
     "expert iteration": expert_iteration,
     "online DPO": online_dpo,
@@ -86,10 +79,14 @@ def folder(method: str, seed: int) -> Path:
 
 
 def train(method: str, seed: int) -> None:
-    """A method's run; an interrupted one goes on."""
+    """A method's run and its answers to the tests; an interrupted one goes on."""
+    from dto import TESTS
+    from dto_bench import evaluated
     from runs import finish
 
     finish(f"{__file__}:{METHODS[method].__name__}", folder(method, seed), "--seed", str(seed), "--save-every", "20")
+    for kind in TESTS:
+        evaluated(kind, str(folder(method, seed) / "model"))
 
 
 def rows() -> list[dict[str, Any]]:

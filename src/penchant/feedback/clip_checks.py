@@ -14,7 +14,7 @@ from penchant.feedback.checks import Finding, sampled
 from penchant.feedback.clip import Clip
 from penchant.feedback.dimension_checks import compared
 from penchant.feedback.groups import Candidate, Group
-from penchant.feedback.media_findings import duplicates, same_on_both_sides
+from penchant.feedback.media_findings import broken, duplicates, same_on_both_sides, shapes
 from penchant.feedback.video_files import clip_of, is_clip
 
 STILL = 0.5
@@ -91,15 +91,7 @@ def _difference(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _broken(seen: _Seen) -> Finding | None:
-    if not seen.broken:
-        return None
-    return Finding(
-        name="broken clips",
-        severity="error",
-        message=f"{len(seen.broken)} clips do not decode; the first: {seen.broken[0]}",
-        remedy="read with verify_media=True, which refuses their rows.",
-        count=len(seen.broken),
-    )
+    return broken(seen.broken, "clip")
 
 
 def _alike(seen: _Seen) -> Finding | None:
@@ -141,13 +133,4 @@ def _misstated(seen: _Seen) -> Finding | None:
 
 
 def _shapes(seen: _Seen) -> Finding | None:
-    if not seen.shapes:
-        return None
-    common = "; ".join(f"{shape} ({n})" for shape, n in seen.shapes.most_common(3))
-    return Finding(
-        name="clips",
-        severity="info",
-        message=f"{seen.shapes.total()} clips decoded in {len(seen.shapes)} shapes: {common}.",
-        count=seen.shapes.total(),
-        details={"shapes": dict(seen.shapes.most_common(20))},
-    )
+    return shapes(seen.shapes, "clip")

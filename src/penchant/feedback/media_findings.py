@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from penchant.feedback.checks import Finding
@@ -40,4 +41,31 @@ def duplicates(files: Iterable[set[str]], noun: str) -> Finding | None:
         remedy="keep one file of each: content hashes take them for different samples.",
         count=len(repeated),
         details={"files": repeated[:5]},
+    )
+
+
+def broken(errors: Sequence[str], noun: str) -> Finding | None:
+    """Files that do not decode; `errors` say why, one a file."""
+    if not errors:
+        return None
+    return Finding(
+        name=f"broken {noun}s",
+        severity="error",
+        message=f"{len(errors)} {noun}s do not decode; the first: {errors[0]}",
+        remedy="read with verify_media=True, which refuses their rows.",
+        count=len(errors),
+    )
+
+
+def shapes(counted: Counter[str], noun: str) -> Finding | None:
+    """How many of each shape there are."""
+    if not counted:
+        return None
+    common = "; ".join(f"{shape} ({n})" for shape, n in counted.most_common(3))
+    return Finding(
+        name=f"{noun}s",
+        severity="info",
+        message=f"{counted.total()} {noun}s decoded in {len(counted)} shapes: {common}.",
+        count=counted.total(),
+        details={"shapes": dict(counted.most_common(20))},
     )

@@ -17,7 +17,7 @@ from penchant.feedback.checks import Finding, sampled
 from penchant.feedback.dimension_checks import compared
 from penchant.feedback.groups import Candidate, Group
 from penchant.feedback.loudness import heard
-from penchant.feedback.media_findings import duplicates, same_on_both_sides
+from penchant.feedback.media_findings import broken, duplicates, same_on_both_sides, shapes
 from penchant.feedback.sound import Sound
 
 CLIPPED = 1e-3
@@ -165,15 +165,7 @@ def _picture(sound: Sound) -> Float[np.ndarray, "F B"]:
 
 
 def _broken(seen: _Seen) -> Finding | None:
-    if not seen.broken:
-        return None
-    return Finding(
-        name="broken sounds",
-        severity="error",
-        message=f"{len(seen.broken)} sounds do not decode; the first: {seen.broken[0]}",
-        remedy="read with verify_media=True, which refuses their rows.",
-        count=len(seen.broken),
-    )
+    return broken(seen.broken, "sound")
 
 
 def _silent(seen: _Seen) -> Finding | None:
@@ -286,13 +278,4 @@ def _misstated(seen: _Seen) -> Finding | None:
 
 
 def _shapes(seen: _Seen) -> Finding | None:
-    if not seen.shapes:
-        return None
-    common = "; ".join(f"{shape} ({n})" for shape, n in seen.shapes.most_common(3))
-    return Finding(
-        name="sounds",
-        severity="info",
-        message=f"{seen.shapes.total()} sounds decoded in {len(seen.shapes)} shapes: {common}.",
-        count=seen.shapes.total(),
-        details={"shapes": dict(seen.shapes.most_common(20))},
-    )
+    return shapes(seen.shapes, "sound")

@@ -7,9 +7,6 @@ the turn; without one, texts are taken as they are and a completion ends with th
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,13 +23,13 @@ from penchant.likelihoods.token_divergence import TokenLogits
 from penchant.models import lora
 from penchant.models.completion import Completion, Decoding
 from penchant.models.decoding import Ends, Request, decode
-from penchant.models.fingerprint import base_weights, fingerprint
 from penchant.models.language_scoring import LanguageScoring, ValueNetwork, follows_masks
 from penchant.models.spec import Policy
-from penchant.types import Asked, CandidateBatch, LanguageModel, TokenScores
+from penchant.models.token_model import TokenModel, digest
+from penchant.types import Asked, CandidateBatch, TokenScores
 
 
-class CausalLM(LanguageModel):
+class CausalLM(TokenModel):
     """A loaded causal language model.
 
     Attributes:
@@ -49,12 +46,9 @@ class CausalLM(LanguageModel):
     modality: str = "text"
 
     def __init__(self, model: Any, tokenizer: Any, spec: Policy) -> None:
-        self.bare, self.tokenizer, self.spec = model.eval(), tokenizer, spec
+        super().__init__(model.eval(), tokenizer, spec)
         self.modality = spec.notation or "text"
-        self.has_adapters = False
-        self.module: nn.Module = LanguageScoring(model)
         self.follows_masks = follows_masks(model)
-        self.compute_dtype: torch.dtype = getattr(torch, spec.dtype)
         self.chats = spec.chat == "template" or (spec.chat == "auto" and bool(tokenizer.chat_template))
         if self.chats and not tokenizer.chat_template:
             raise ModelError("its tokenizer has no chat template.", field="policy.chat", remedy="use chat='plain'.")
@@ -66,35 +60,25 @@ class CausalLM(LanguageModel):
         if not self.end_ids:
             raise ModelError("knows no token that ends a text.", field="eos_token", remedy="give the tokenizer one.")
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return next(self.bare.parameters()).device
+    def _scoring_of(self, bare: Any) -> LanguageScoring:
+        return LanguageScoring(bare)
+
+    def _value_of(self, bare: Any) -> ValueNetwork:
+        if not self.follows_masks:
+            raise ModelError(
+                "a value network copies a trunk that follows a tree mask.",
+                field="objective",
+                remedy="use rloo or grpo, which need none.",
+            )
+        return ValueNetwork(bare)
+
+    def _lora_targets(self) -> list[str]:
+        return _linear_layers(self.bare)
 
     def to(self, device: torch.device | str) -> Self:
         """Moves the model, in place."""
         self.bare.to(device)
         return self
-
-    def trainable_parameters(self) -> list[nn.Parameter]:
-        """The weights that train, all in float32: the adapter's, or every weight, and the value network's."""
-        return [p for p in self.scoring().parameters() if p.requires_grad]
-
-    def add_lora(
-        self, rank: int, *, alpha: float | None = None, targets: Sequence[str] | None = None, seed: int = 0
-    ) -> None:
-        """Freezes the model and trains a LoRA adapter; without `targets` in every linear layer but the head."""
-        if self.has_adapters:
-            raise ModelError("the model already has an adapter.", field="lora")
-        self.bare.to(self.compute_dtype)
-        lora.add(self.bare, rank=rank, alpha=alpha, targets=tuple(targets or _linear_layers(self.bare)), seed=seed)
-        self.has_adapters = True
-
-    def load_lora(self, folder: str | Path) -> None:
-        """Freezes the model and continues from the adapter saved in `folder`."""
-        self.bare.to(self.compute_dtype)
-        lora.load_peft(self.bare, str(folder))
-        self.has_adapters = True
 
     def save(self, folder: str | Path) -> None:
         """Writes an ordinary peft adapter folder, or, when all weights train, an ordinary transformers folder."""
@@ -108,50 +92,11 @@ class CausalLM(LanguageModel):
         merged.save_pretrained(str(folder), safe_serialization=True)
         self.tokenizer.save_pretrained(str(folder))
 
-    def add_value(self) -> None:
-        """Puts a value network beside the policy, a copy of its trunk that trains with it.
-
-        Raises:
-            ModelError: the policy trains an adapter, or its attention follows no mask of ours.
-        """
-        if self.has_adapters or not self.follows_masks:
-            raise ModelError(
-                "a value network copies a trunk that trains in full and follows a tree mask.",
-                field="objective",
-                remedy="use rloo or grpo, which need none, or lora=0.",
-            )
-        self.scoring().value = ValueNetwork(self.bare).to(self.device)
-
-    @property
-    def value(self) -> ValueNetwork | None:
-        """The value network, if there is one."""
-        return self.scoring().value
-
-    def scoring(self) -> LanguageScoring:
-        """The scoring module without the wrapper that a loop may have put around it."""
-        module: Any = self.module
-        return getattr(module, "module", module)
-
-    def frozen_copy(self) -> Self:
-        """The model as it now stands, with weights of its own that never train."""
-        twin = copy.copy(self)
-        twin.bare = copy.deepcopy(self.bare).eval().requires_grad_(False)
-        twin.module = LanguageScoring(twin.bare)
-        return twin
-
-    def fingerprint(self, *, adapters: bool = True) -> str:
-        """Name of the weights; with `adapters=False` of the base alone, whatever adapter it carries."""
-        named = dict(self.bare.state_dict() if adapters else base_weights(self.bare))
-        scales = lora.scales(self.bare) if adapters else ()
-        return fingerprint(named.items(), type(self).__name__, self.compute_dtype, *scales)
-
     def encoder_fingerprint(self) -> str:
         """Name of everything that turns texts into tokens."""
-        fast = getattr(self.tokenizer, "backend_tokenizer", None)
-        words = fast.to_str() if fast is not None else json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
         limits = (self.spec.max_prompt, self.spec.max_completion, sorted(self.end_ids))
-        text = repr((type(self).__name__, words, self.tokenizer.chat_template if self.chats else None, limits))
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        template = self.tokenizer.chat_template if self.chats else None
+        return digest(repr((type(self).__name__, self._words(), template, limits)))
 
     def sampler(self) -> str:
         """How `complete` draws, in words: part of the key of kept samples."""
@@ -214,12 +159,6 @@ class CausalLM(LanguageModel):
             tokens[r, p : p + n] = batch.candidates["tokens"][r // K, r % K, :n]
         mask = torch.arange(width, device=prompt_R.device) < (prompt_R + length_R)[:, None]
         return {"tokens": tokens, "mask": mask.long()}, prompt_R
-
-    def precision(self) -> contextlib.AbstractContextManager[Any]:
-        """Autocast when float32 weights train in a lower type; otherwise nothing."""
-        if self.has_adapters or self.compute_dtype == torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=self.compute_dtype)
 
     # --- texts and tokens ---------------------------------------------------------------------------------------------
 
@@ -296,11 +235,6 @@ class CausalLM(LanguageModel):
         """
         rows = [self.completion_tokens(candidate) for candidate in candidates]
         return [{"tokens": torch.tensor(ids), "length": torch.tensor(len(ids))} for ids in rows]
-
-    def encode_asked(self, prompts: Sequence[Prompt]) -> list[dict[str, Tensor]]:
-        """What a batch holds of each prompt: "prompt" [P] and "prompt_length" []."""
-        rows = [self.prompt_tokens(prompt) for prompt in prompts]
-        return [{"prompt": torch.tensor(ids), "prompt_length": torch.tensor(len(ids))} for ids in rows]
 
     # --- generation ---------------------------------------------------------------------------------------------------
 

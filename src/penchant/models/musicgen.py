@@ -17,10 +17,7 @@ decoder's activations. Ten percent of texts are dropped there, which is an optio
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -36,11 +33,12 @@ from penchant.likelihoods.randomness import generator
 from penchant.models import delay, lora
 from penchant.models.codecs import codec_of, kept_codes
 from penchant.models.completion import Decoding
-from penchant.models.fingerprint import base_weights, fingerprint
+from penchant.models.fingerprint import fingerprint
 from penchant.models.music_decoding import DrawnCodes, MusicDecoding, draw_codes
 from penchant.models.music_scoring import CodeLogits, MusicScoring, MusicValue, silent_of, without_dropout
 from penchant.models.spec import Policy
-from penchant.types import Asked, CandidateBatch, LanguageModel, Rollout, TokenScores
+from penchant.models.token_model import TokenModel, digest
+from penchant.types import Asked, CandidateBatch, Rollout, TokenScores
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 """Every linear layer of the decoder but the heads."""
@@ -49,7 +47,7 @@ SECONDS = 30.0
 """What the published models were trained on."""
 
 
-class MusicGen(LanguageModel):
+class MusicGen(TokenModel):
     """A loaded MusicGen.
 
     Attributes:
@@ -71,13 +69,9 @@ class MusicGen(LanguageModel):
     follows_masks = False
 
     def __init__(self, model: Any, tokenizer: Any, spec: Policy) -> None:
-        self.whole, self.tokenizer, self.spec = model.eval().requires_grad_(False), tokenizer, spec
-        self.bare = model.decoder
+        self.whole = model.eval().requires_grad_(False)
         without_dropout(model)
-        self.bare.requires_grad_(True)
-        self.has_adapters = False
-        self.module: nn.Module = MusicScoring(self.bare)
-        self.compute_dtype: torch.dtype = getattr(torch, spec.dtype)
+        super().__init__(model.decoder.requires_grad_(True), tokenizer, spec)
         for part in (model.text_encoder, self._projection()):
             part.to(self.compute_dtype)
         config = self.bare.config
@@ -106,37 +100,22 @@ class MusicGen(LanguageModel):
         """From the text's states to the decoder's width, where the two differ."""
         return getattr(self.whole, "enc_to_dec_proj", None) or nn.Identity()
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return next(self.bare.parameters()).device
+    def _scoring_of(self, bare: Any) -> MusicScoring:
+        return MusicScoring(bare)
+
+    def _value_of(self, bare: Any) -> MusicValue:
+        return MusicValue(bare)
+
+    def _lora_targets(self) -> tuple[str, ...]:
+        return LORA_TARGETS
+
+    def _settings(self) -> tuple[float | None]:
+        return (self.spec.guidance,)
 
     def to(self, device: torch.device | str) -> Self:
         """Moves the model, in place."""
         self.whole.to(device)
         return self
-
-    def trainable_parameters(self) -> list[nn.Parameter]:
-        """The weights that train, all in float32: the adapter's, or every weight of the decoder, and the value
-        network's.
-        """
-        return [p for p in self.module.parameters() if p.requires_grad]
-
-    def add_lora(
-        self, rank: int, *, alpha: float | None = None, targets: Sequence[str] | None = None, seed: int = 0
-    ) -> None:
-        """Freezes the decoder and trains a LoRA adapter; without `targets` in every linear layer but the heads."""
-        if self.has_adapters:
-            raise ModelError("the model already has an adapter.", field="lora")
-        self.bare.to(self.compute_dtype)
-        lora.add(self.bare, rank=rank, alpha=alpha, targets=tuple(targets or LORA_TARGETS), seed=seed)
-        self.has_adapters = True
-
-    def load_lora(self, folder: str | Path) -> None:
-        """Freezes the decoder and continues from the adapter saved in `folder`."""
-        self.bare.to(self.compute_dtype)
-        lora.load_peft(self.bare, str(folder))
-        self.has_adapters = True
 
     def save(self, folder: str | Path) -> None:
         """Writes an ordinary peft folder that `model.decoder.load_adapter` reads, or, when all weights train, an
@@ -156,51 +135,11 @@ class MusicGen(LanguageModel):
         whole.save_pretrained(str(folder), safe_serialization=True)
         self.tokenizer.save_pretrained(str(folder))
 
-    def add_value(self) -> None:
-        """Puts a value network beside the policy, a copy of its trunk that trains with it.
-
-        Raises:
-            ModelError: the policy trains an adapter.
-        """
-        if self.has_adapters:
-            raise ModelError(
-                "a value network copies a trunk that trains in full.",
-                field="objective",
-                remedy="use rloo or grpo, which need none, or lora=0.",
-            )
-        self._scoring().value = MusicValue(self.bare).to(self.device)
-
-    @property
-    def value(self) -> MusicValue | None:
-        """The value network, if there is one."""
-        return self._scoring().value
-
-    def _scoring(self) -> MusicScoring:
-        module: Any = self.module
-        return getattr(module, "module", module)
-
-    def frozen_copy(self) -> Self:
-        """The model as it now stands, with a decoder of its own that never trains; the rest is shared."""
-        twin = copy.copy(self)
-        twin.bare = copy.deepcopy(self.bare).eval().requires_grad_(False)
-        twin.module = MusicScoring(twin.bare)
-        return twin
-
-    def fingerprint(self, *, adapters: bool = True) -> str:
-        """Name of the decoder's weights and of the guidance that is part of the policy; with `adapters=False` of the
-        base alone.
-        """
-        named = dict(self.bare.state_dict() if adapters else base_weights(self.bare))
-        scales = lora.scales(self.bare) if adapters else ()
-        return fingerprint(named.items(), type(self).__name__, self.compute_dtype, self.spec.guidance, *scales)
-
     def encoder_fingerprint(self) -> str:
         """Name of everything that turns texts into states and sounds into codes, and of their length."""
-        fast = getattr(self.tokenizer, "backend_tokenizer", None)
-        words = fast.to_str() if fast is not None else json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
         frozen = {n: t for n, t in self.whole.state_dict().items() if not n.startswith("decoder.")}
         limits = (self.spec.max_prompt, self.frames)
-        return fingerprint(frozen.items(), hashlib.blake2b(words.encode()).hexdigest(), self.compute_dtype, limits)
+        return fingerprint(frozen.items(), digest(self._words()), self.compute_dtype, limits)
 
     def sampler(self) -> str:
         """How codes are drawn, in words: part of the key of kept samples."""
@@ -270,12 +209,6 @@ class MusicGen(LanguageModel):
         states = self._projection()(states) * heard[..., None]
         return states.to(self.bare.dtype), heard
 
-    def precision(self) -> contextlib.AbstractContextManager[Any]:
-        """Autocast when float32 weights train in a lower type; otherwise nothing."""
-        if self.has_adapters or self.compute_dtype == torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=self.compute_dtype)
-
     # --- texts, sounds and codes --------------------------------------------------------------------------------------
 
     def prompt_tokens(self, prompt: Prompt) -> list[int]:
@@ -286,11 +219,6 @@ class MusicGen(LanguageModel):
             self.cut["prompts"] += 1
             ids = ids[:longest]
         return ids
-
-    def encode_asked(self, prompts: Sequence[Prompt]) -> list[dict[str, Tensor]]:
-        """What a batch holds of each prompt: "prompt" [P] and "prompt_length" []. Length 0 is the null branch."""
-        rows = [self.prompt_tokens(prompt) for prompt in prompts]
-        return [{"prompt": torch.tensor(ids), "prompt_length": torch.tensor(len(ids))} for ids in rows]
 
     def encode_candidates(
         self, candidates: Sequence[Candidate], *, flips: Sequence[bool], seed: int
