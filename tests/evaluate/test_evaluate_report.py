@@ -286,6 +286,13 @@ def test_charts_survive_spikes_gaps_and_single_points():
     assert "No finite value" in line_chart([Line(name="a", curve=Curve(steps=(1,), values=(math.nan,)))], label="x")
 
 
+@pytest.mark.parametrize(("last", "shown"), [(15.0, False), (14.0, True)])
+def test_counts_that_never_move_have_no_chart(tmp_path, last, shown):
+    curve = Curve(steps=(1, 2), values=(15.0, last))
+    page = written(tmp_path, data(policy("DDPO", 0.4, curves={"rollouts/steps": curve})))
+    assert ("Tokens or transitions of a sample" in page) == shown
+
+
 def test_one_spike_does_not_flatten_a_curve():
     values = [0.5 + 0.4 * i / 240 for i in range(240)]
     values[100] = 1e6

@@ -27,10 +27,13 @@ CHARTS: tuple[tuple[str, str, float | None], ...] = (
     ("kl/sequence", "KL from the reference, nats a sample", 0.0),
     ("kl", "KL from the reference, as training logged it", 0.0),
     ("rollouts/steps", "Tokens or transitions of a sample", None),
-    ("rollouts/surprise", "Mean surprise of a token, nats: the policy\u2019s entropy", None),
+    ("rollouts/surprise", "Mean surprise of a token or transition, nats: the policy\u2019s entropy", None),
     ("rollouts/unfinished", "Share of samples without an end", 0.0),
 )
 """(metric, title, marked level) of the charts; a metric that no run logged has no chart."""
+
+MAY_STAND_STILL = ("rollouts/steps", "rollouts/unfinished")
+"""No chart where these never move: pictures, say, all have as many transitions, and an end."""
 
 DISTANCES = {
     "pixel_mse": "Pixel MSE",
@@ -138,6 +141,8 @@ def curves(data: ReportData) -> Markup | None:
             for index, policy in enumerate(data.policies)
             if metric in policy.curves
         ]
+        if metric in MAY_STAND_STILL and all(len(set(line.curve.values)) == 1 for line in lines):
+            continue
         if lines:
             chart = line_chart(lines, label=f"{title} over optimiser steps", level=level)
             charts.append(el("figure", el("figcaption", title, _not_finite(lines)), chart))
