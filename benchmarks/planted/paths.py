@@ -7,6 +7,7 @@ MUSIC = "models/music_scoring.py"
 SHARED = "likelihoods/_denoising.py"
 STEPS = "likelihoods/transitions.py"
 PATHS = "likelihoods/denoising_path.py"
+AS_FLOW = "likelihoods/as_flow.py"
 
 MUTANTS = (
     Mutant("delay of stereo as of mono", DELAY, "tuple(k // channels for k", "tuple(k for k"),
@@ -73,4 +74,18 @@ MUTANTS = (
         "noisy = tuple(range(self.steps))",
     ),
     Mutant("path window anywhere", PATHS, "max(1, int(self.window_range * self.steps))", "self.steps"),
+    Mutant(
+        "as flow mean unscaled",
+        AS_FLOW,
+        "return mean_N * across(step.next_a_N + step.next_s_N, mean_N)",
+        "return mean_N",
+    ),
+    Mutant(
+        "as flow deviation unscaled",
+        AS_FLOW,
+        "return self.step.std(_straight(step)) * (step.next_a_N + step.next_s_N)",
+        "return self.step.std(_straight(step))",
+    ),
+    Mutant("as flow velocity turned", AS_FLOW, "noise_N - x0_N", "x0_N - noise_N"),
+    Mutant("as flow time is s", AS_FLOW, "    time_N = step.s_N / (step.a_N + step.s_N)", "    time_N = step.s_N"),
 )

@@ -14,7 +14,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
 from penchant.errors import ModelError, RecipeError
-from penchant.likelihoods import CPS, DDIM, DanceSDE, DenoisingPath, FlowSDE, Transition, gaussian
+from penchant.likelihoods import CPS, DDIM, AsFlow, DanceSDE, DenoisingPath, FlowSDE, Transition, gaussian
 from penchant.likelihoods.transitions import DATA, Step, gaussian_kl, noiseless
 from penchant.types import CandidateBatch, LogProbs
 
@@ -27,6 +27,9 @@ STEPS: tuple[tuple[Transition, str], ...] = (
     (DDIM(), "epsilon"),
     (DDIM(eta=0.5), "sample"),
     (DDIM(), "velocity"),
+    (AsFlow(), "epsilon"),
+    (AsFlow(step=DanceSDE()), "v_prediction"),
+    (AsFlow(), "velocity"),
 )
 steps = pytest.mark.parametrize(("transition", "kind"), STEPS)
 TIMES = {True: ([1.0, 0.7, 0.4], [0.8, 0.5, 0.1]), False: ([999, 500, 120], [800, 300, 40])}
@@ -117,6 +120,24 @@ def test_cps_step_by_hand() -> None:
     assert_close(CPS().std(step).item(), std, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sde", [FlowSDE(), FlowSDE(kl="code"), DanceSDE()])
+def test_as_flow_is_the_flow_s_step_between_rescaled_latents(sde: Transition, kind: Any) -> None:
+    step, x, next_ = three_steps(kind), noise(3, *SHAPE), noise(3, *SHAPE, seed=2)
+    x0, (now, then) = noise(3, *SHAPE, seed=1), (step.a_N + step.s_N, step.next_a_N + step.next_s_N)
+    eps = (x - gaussian.across(step.a_N, x) * x0) / gaussian.across(step.s_N, x)
+    flow = Step.between(Schedule(None), step.s_N / now, step.next_s_N / then)
+    of_now, of_then = (gaussian.across(scale, x) for scale in (now, then))
+    expected = sde.mean(flow, eps - x0, x / of_now, "velocity"), sde.std(flow)
+    ours = AsFlow(step=sde)
+    found = ours.mean(step, gaussian.target(kind, x0, eps, step.a_N, step.s_N), x, kind), ours.std(step)
+    assert_close(found[0] / of_then, expected[0])
+    assert_close(found[1] / then, expected[1])
+    # The density is that of the flow but for the scale of a dimension, which no ratio of policies sees.
+    assert_close(ours.log_prob(next_, *found), sde.log_prob(next_ / of_then, *expected) - then.log())
+    assert_close(ours.kl_std(step) / then, sde.kl_std(flow))
+
+
 @pytest.mark.parametrize("kind", KINDS[:3])
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_ddim_is_the_scheduler_s(kind: str, eta: float) -> None:
@@ -148,6 +169,7 @@ def test_ddim_is_the_scheduler_s(kind: str, eta: float) -> None:
         (CPS(noise=0), "velocity"),
         (CPS(noise=0), "epsilon"),
         *((DDIM(eta=0), kind) for kind in KINDS),
+        *((AsFlow(step=FlowSDE(noise=1e-7)), kind) for kind in KINDS),
     ],
 )
 def test_without_noise_a_step_is_the_ode_s(transition: Transition, kind: Any) -> None:
@@ -387,6 +409,7 @@ def test_options_that_cannot_work_are_refused(options: dict[str, Any], word: str
         lambda: DanceSDE(eta=math.inf),
         lambda: CPS(noise=1.2),
         lambda: DDIM(eta=2),
+        lambda: AsFlow(step=CPS()),
     ],
 )
 def test_no_strength_of_noise(make: Any) -> None:

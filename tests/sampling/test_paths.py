@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 import penchant
 from penchant.errors import ModelError, RecipeError
-from penchant.likelihoods import CPS, DDIM, DanceSDE, DenoisingPath, FlowSDE, Transition, gaussian
+from penchant.likelihoods import CPS, DDIM, AsFlow, DanceSDE, DenoisingPath, FlowSDE, Transition, gaussian
 from penchant.likelihoods.denoising_path import Plan
 from penchant.likelihoods.transitions import DATA, Step, noiseless
 from penchant.sampling.guided import GuidedSampler
@@ -251,6 +251,8 @@ class Gaussian(Denoiser):
         (DDIM(), "velocity", 300),
         (DDIM(), "v_prediction", 500),
         (DDIM(eta=0.5), "epsilon", 500),
+        (AsFlow(), "v_prediction", 500),
+        (AsFlow(step=DanceSDE(eta=0.8)), "epsilon", 500),
     ],
 )
 def test_a_stochastic_path_has_the_marginals_of_the_ode(transition: Transition, kind: str, steps: int) -> None:
@@ -302,6 +304,7 @@ class Leaning(Gaussian):
         # Without the scale of a density the slopes are smaller.
         (CPS(), "velocity", 1.0),
         (DDIM(), "v_prediction", 0.3),
+        (AsFlow(), "v_prediction", 0.3),
     ],
 )
 def test_steps_weighed_by_advantages_lead_to_the_reward(transition: Transition, kind: str, rate: float) -> None:

@@ -1,5 +1,6 @@
 """Likelihoods: how likely a model finds a sample, brought to `LogProbs`."""
 
+from penchant.likelihoods.as_flow import AsFlow
 from penchant.likelihoods.autoregressive import Autoregressive
 from penchant.likelihoods.denoising_path import DenoisingPath
 from penchant.likelihoods.diffusion import Diffusion
@@ -19,6 +20,7 @@ __all__ = [
     "CPS",
     "DDIM",
     "LIKELIHOODS",
+    "AsFlow",
     "Autoregressive",
     "DanceSDE",
     "DenoisingPath",

@@ -64,7 +64,8 @@ class DenoisingPath(Likelihood):
     """Transitions of a path that the policy itself drew.
 
     Args:
-        transition: the stochastic step: `FlowSDE`, `DanceSDE` (flows), `CPS`, `DDIM` (any model).
+        transition: the stochastic step: `FlowSDE`, `DanceSDE` (flows; `AsFlow` takes them anywhere), `CPS`, `DDIM` (any
+            model).
         steps: denoising steps of the whole path.
         window: how many consecutive steps are stochastic and trained, the others follow the ODE (Flow-GRPO-Fast,
             MixGRPO); None makes all of them stochastic.

@@ -10,8 +10,8 @@
 | `DDIM`     | posterior deviation * eta | DDIM (Song et al., arXiv 2010.02502, eq. 12), DDPO at eta = 1  |
 
 The first two are Euler-Maruyama on dx = [v - (sigma^2 / 2) score] dt + sigma dw, whose marginals are those of the
-flow's ODE, and need a flow. The last two put the data and noise of a prediction together with less of that noise and
-some fresh one, and work on any path.
+flow's ODE, and need a flow; `as_flow.AsFlow` makes one of any path. The last two put the data and noise of a prediction
+together with less of that noise and some fresh one, and work on any path.
 
 A log-prob is the *mean* over all dimensions of the latent, not their sum, and so is a KL: a ratio of two policies is
 then of the order of 1 + 1e-4, and clip ranges of the papers mean what they say. Coefficients are taken in float64,
@@ -128,7 +128,7 @@ class Transition(ABC):
             raise ModelError(
                 f"{type(self).__name__} walks flows, and the model predicts {model.prediction}.",
                 field="transition",
-                remedy="use DDIM() or CPS() for it.",
+                remedy=f"use AsFlow(step={type(self).__name__}()), DDIM() or CPS().",
             )
 
 
