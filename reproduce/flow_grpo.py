@@ -1,10 +1,10 @@
 """What becomes of pictures whose model learns from a scorer's rewards on its own samples, by which method?
 
 Every method draws the same number of pictures (30 rounds of 8 captions, 16 samples each) and is told the same rewards,
-takes one update for each 8 captions, and starts from the shipped text-to-image model, with three seeds: DDPO and the
-fast form of Flow-GRPO along denoising paths; DiffusionNFT, DPO on the best and the worst of a group, and SFT on the
-best, on the ordinary bound. "Offline" methods draw all of it at once, from the base. A scorer that gave no reward says
-what became of captions that no round asked, beside drift and diversity.
+takes one update for each 8 captions at one learning rate, and starts from the shipped text-to-image model, with three
+seeds: DDPO and the fast form of Flow-GRPO along denoising paths; DiffusionNFT, DPO on the best and the worst of a
+group, and SFT on the best, on the ordinary bound. "Offline" methods draw all of it at once, from the base. A scorer
+that gave no reward says what became of captions that no round asked, beside drift and diversity.
 
     python reproduce/flow_grpo.py            # resumable: finished runs are kept
     python reproduce/flow_grpo.py --fresh
@@ -51,7 +51,7 @@ def _on_the_bound(name: str, objective: Any, **changes: Any) -> Any:
 
     recipe = ddpo()
     feedback = replace(recipe.feedback, steps=16, guidance=1.0)
-    train = replace(recipe.train, lr=2e-5, micro_batch=None)
+    train = replace(recipe.train, micro_batch=None)
     return replace(
         recipe,
         name=name,
@@ -89,16 +89,11 @@ def offline_dpo() -> Any:
     return _at_once(online_dpo())
 
 
-def online_sft() -> Any:
-    """Imitation of the best of each group."""
+def offline_sft() -> Any:
+    """Imitation of the best of each group, all samples of the base."""
     from penchant.objectives import ExpertIteration
 
-    return _on_the_bound("online-sft", ExpertIteration())
-
-
-def offline_sft() -> Any:
-    """The same on samples of the base."""
-    return _at_once(online_sft())
+    return _at_once(_on_the_bound("sft", ExpertIteration()))
 
 
 METHODS = {
@@ -107,7 +102,6 @@ METHODS = {
     "DiffusionNFT": nft,
     "online DPO": online_dpo,
     "offline DPO": offline_dpo,
-    "online SFT on the best": online_sft,
     "offline SFT on the best": offline_sft,
 }
 

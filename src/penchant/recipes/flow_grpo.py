@@ -1,9 +1,9 @@
 """Online RL of pictures and clips: DDPO (arXiv 2305.13301) and Flow-GRPO (arXiv 2505.05470).
 
-The embedded recipes draw 16 samples of 8 captions a round, which a scorer rewards, and are judged by another one. The
-shipped picture model predicts v on a variance-preserving path, so its noisy step is DDIM's (`ddpo`) or that of
-coefficients-preserving sampling (`flow-grpo`, arXiv 2509.05952: the fast form without guidance, a window of 3 steps).
-Flow-GRPO's own SDE stands on straight paths: `sd3-flow-grpo` and `wan-flow-grpo` take it. Embedded numbers are ours.
+The embedded recipes draw 16 samples of 8 captions a round, which a scorer rewards, and are judged by another one.
+`ddpo` takes DDIM's noisy steps and trains on half of them, drawn anew each round. `flow-grpo` is the fast form:
+Flow-GRPO's step (noise 0.7) in a window of 3, the rest of the path along the ODE, no guidance, no KL; the shipped model
+predicts v on a variance-preserving path, which `AsFlow` walks as the flow that it is. Embedded numbers are ours.
 
 | value           | `sd3-flow-grpo`            | `wan-flow-grpo`          | source                                    |
 |-----------------|----------------------------|--------------------------|-------------------------------------------|
@@ -27,8 +27,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from penchant.likelihoods import DenoisingPath
-from penchant.likelihoods.transitions import CPS, DDIM, FlowSDE
+from penchant.likelihoods import DDIM, AsFlow, DenoisingPath, FlowSDE
 from penchant.models.spec import Policy
 from penchant.objectives import GRPO, ClippedAdvantage, GroupRelative
 from penchant.recipe import Evaluation, Recipe, RewardTerm, Rollouts, Training
@@ -39,7 +38,7 @@ def ddpo() -> Recipe:
     return Recipe(
         name="ddpo",
         policy=Policy(path="zoo:emoji"),
-        likelihood=DenoisingPath(transition=DDIM(), steps=16),
+        likelihood=DenoisingPath(transition=DDIM(), steps=16, fraction=0.5),
         objective=GRPO(advantage=ClippedAdvantage(), clip_low=1e-4, clip_high=1e-4),
         feedback=Rollouts(
             prompts="zoo:emoji/captions",
@@ -62,12 +61,12 @@ def ddpo() -> Recipe:
 
 
 def embedded() -> Recipe:
-    """The same with noise in a window of three steps, the rest of the path along the ODE: a fifth of the cost."""
+    """The same with Flow-GRPO's noise in a window of three steps, the rest of the path along the ODE."""
     made = ddpo()
     return replace(
         made,
         name="flow-grpo",
-        likelihood=DenoisingPath(transition=CPS(noise=0.8), steps=16, window=3),
+        likelihood=DenoisingPath(transition=AsFlow(step=FlowSDE(noise=0.7)), steps=16, window=3),
         objective=GRPO(advantage=ClippedAdvantage(), clip_low=1e-5, clip_high=1e-5),
     )
 
