@@ -1,4 +1,4 @@
-"""Rollouts: the policy draws the samples that it learns from, somebody judges them, and it goes round again.
+"""Rounds of whole runs: the policy draws samples, somebody judges them, a run learns from it, and it goes round again.
 
 `Iterations` describes the rounds, `iterate` runs them; `drawing` and `panels` are the two stages before training.
 """
