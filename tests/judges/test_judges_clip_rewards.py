@@ -216,6 +216,10 @@ def test_the_aesthetic_head_is_a_chain_of_linear_layers_on_the_unit_feature(clip
     np.testing.assert_allclose(judge.score(PROMPTS, SAMPLES), x, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(scores_one_by_one(judge, PROMPTS, SAMPLES), x, rtol=1e-3, atol=1e-4)
     np.testing.assert_array_equal(judge.score([""] * 4, SAMPLES), judge.score(PROMPTS, SAMPLES))
+    same = [smooth(SIDE, SIDE, seed) for seed in range(4)]
+    np.testing.assert_allclose(
+        judge.look(PROMPTS, levels(same)), judge.score(PROMPTS, same)[:, 0], rtol=1e-3, atol=1e-4
+    )
 
 
 def test_a_head_of_another_width_is_refused(tmp_path):
@@ -246,3 +250,42 @@ def test_a_pickled_object_is_refused(tmp_path):
     torch.save(nn.Linear(1, 1), tmp_path / "HPS_v2.1_compressed.pt")
     with pytest.raises(ModelError, match=r"more than tensors.*safetensors"):
         judges.load(f"hpsv2.1:{tmp_path}")
+
+
+LOOKS = ("pickscore", "hpsv2.1", "clipscore")
+
+
+def levels(samples) -> torch.Tensor:
+    """Pictures of one size as pixels in [0, 1]."""
+    return torch.stack([torch.from_numpy(np.array(i)).permute(2, 0, 1) for i in samples]).float() / 255
+
+
+def smooth(width: int, height: int, seed: int) -> Image.Image:
+    """A picture without the noise of single pixels, as pictures are."""
+    random = np.random.default_rng(seed)
+    return Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((width, height))
+
+
+@pytest.mark.parametrize("name", LOOKS)
+@pytest.mark.parametrize("size", [(32, 32), (48, 64), (90, 40), (20, 16)])
+def test_a_look_at_pixels_is_the_score_of_the_picture(clip, name, size):
+    judge, samples = judges.load(f"{name}:{clip[0]}"), [smooth(*size, seed) for seed in range(4)]
+    seen = judge.look(PROMPTS, levels(samples))
+    # A file is rounded to 256 levels once more when it is resized.
+    close = {"rtol": 1e-4, "atol": 1e-5} if size == (32, 32) else {"rtol": 0.02, "atol": 0.01}
+    np.testing.assert_allclose(seen.numpy(), judge.score(PROMPTS, samples)[:, 0], **close)
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_a_look_has_the_slope_of_the_score_and_trains_no_judge(clip, name):
+    judge = judges.load(f"{name}:{clip[0]}")
+    pixels = levels([smooth(40, 48, seed) for seed in range(4)]).requires_grad_()
+    scores = judge.look(PROMPTS, pixels)
+    (gradient,) = torch.autograd.grad(scores.sum(), pixels)
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in judge.clip.model.parameters())
+    for n in range(4):
+        step = 0.02 * gradient[n] / gradient[n].norm().clamp(min=1e-12)
+        with torch.no_grad():
+            up, down = (judge.look(PROMPTS[n : n + 1], (pixels[n] + sign * step)[None]) for sign in (1, -1))
+        torch.testing.assert_close(up - down, 0.04 * gradient[n].norm()[None], rtol=0.05, atol=1e-5)
+    assert gradient.abs().max() > 0

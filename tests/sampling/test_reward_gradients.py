@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -192,6 +193,32 @@ def test_gradients_go_through_the_decoder(name: str, tmp_path: Path) -> None:
     assert_close(up - down, 2e-2 * gradient.norm()[None], rtol=2e-2, atol=1e-6)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert model.decoded_pixels(x).dtype == torch.float32
+
+
+def test_the_shipped_scorer_leads_the_shipped_model(tmp_path: Path) -> None:
+    """The gradient of a judge of ours, through decoder and sampler: the judge scores finished pictures higher."""
+    from penchant.judges import load
+
+    model, judge, captions = penchant.load("zoo:emoji"), load("zoo:emoji/labeller"), ["red apple", "dog face", "taco"]
+
+    def score() -> float:
+        pictures = model.generate(captions, seeds=[0, 1, 2], steps=4, guidance=1.0)
+        assert_close(
+            judge.look(captions, torch.stack([torch.from_numpy(np.array(p)).permute(2, 0, 1) for p in pictures]) / 255),
+            torch.from_numpy(judge.score(captions, pictures)[:, 0]),
+            rtol=0,
+            atol=2e-3,
+        )
+        return float(judge.score(captions, pictures).mean())
+
+    before, reward = score(), OnPixels(model=model, look=judge.look)
+    data = Prompts(model, captions)
+    scorer = RewardScorer(seed=0, model=model, method=DRaFT(steps=4), reward=reward, accelerator=Accelerator(cpu=True))
+    recipe = SimpleNamespace(train=Training(steps=8, batch_size=3, lr=1e-4, weight_decay=0.0), seed=0)
+    run = Loop(recipe, model, scorer, data, tmp_path, scorer.accelerator)
+    for _ in range(8):
+        run.take_step()
+    assert score() > before + 0.01
 
 
 def loop(tmp_path: Path, method: RewardGradient, *, folder: str, lora: int = 4, **train: Any) -> tuple[Loop, Any]:

@@ -17,8 +17,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
+from torch import Tensor
 
 from penchant.judges.base import Judge
+from penchant.judges.looking import Pixels, letterboxed
 from penchant.judges.open_clip_weights import to_clip_model
 from penchant.judges.published import Clip, checkpoint, device, in_chunks, linear_head, tensors
 
@@ -54,6 +56,10 @@ class PickScore(Judge):
         """Scaled cosine of each (prompt, picture)."""
         return self.scale * self.clip.cosine(prompts, samples)
 
+    def look(self, prompts: Sequence[str], pixels: Pixels) -> Float[Tensor, " N"]:
+        """See `Looks`."""
+        return self.scale * self.clip.look(prompts, pixels)
+
 
 @final
 class HPSv2(Judge):
@@ -86,8 +92,15 @@ class HPSv2(Judge):
 
     def score(self, prompts: Sequence[str], samples: Sequence[Image.Image]) -> Float[np.ndarray, "N 1"]:
         """Cosine of each (prompt, picture); the v2.1 table in the authors' README averages 0.15 to 0.31."""
-        side = int(self.clip.model.config.vision_config.image_size)
-        return self.clip.cosine(prompts, [letterbox(picture, side) for picture in samples])
+        return self.clip.cosine(prompts, [letterbox(picture, self._side) for picture in samples])
+
+    def look(self, prompts: Sequence[str], pixels: Pixels) -> Float[Tensor, " N"]:
+        """See `Looks`."""
+        return self.clip.look(prompts, letterboxed(pixels, self._side))
+
+    @property
+    def _side(self) -> int:
+        return int(self.clip.model.config.vision_config.image_size)
 
 
 @final
@@ -111,8 +124,11 @@ class CLIPScore(Judge):
 
     def score(self, prompts: Sequence[str], samples: Sequence[Image.Image]) -> Float[np.ndarray, "N 1"]:
         """Score of each (prompt, picture), in [0, 2.5]."""
-        captions = [f"A photo depicts {prompt}" for prompt in prompts]
-        return 2.5 * np.maximum(self.clip.cosine(captions, samples), 0)
+        return 2.5 * np.maximum(self.clip.cosine(_depicts(prompts), samples), 0)
+
+    def look(self, prompts: Sequence[str], pixels: Pixels) -> Float[Tensor, " N"]:
+        """See `Looks`; without a slope where the cosine is negative."""
+        return 2.5 * self.clip.look(_depicts(prompts), pixels).relu()
 
 
 @final
@@ -146,6 +162,14 @@ class Aesthetic(Judge):
     def score(self, prompts: Sequence[str], samples: Sequence[Image.Image]) -> Float[np.ndarray, "N 1"]:
         """Predicted rating of each picture; the prompts are not read."""
         return in_chunks(lambda rows: self.head(torch.from_numpy(rows).to(device())), self.clip.features(samples))
+
+    def look(self, prompts: Sequence[str], pixels: Pixels) -> Float[Tensor, " N"]:
+        """See `Looks`."""
+        return self.head(self.clip.seen(pixels)).squeeze(-1)
+
+
+def _depicts(prompts: Sequence[str]) -> list[str]:
+    return [f"A photo depicts {prompt}" for prompt in prompts]
 
 
 def letterbox(picture: Image.Image, side: int) -> Image.Image:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from penchant.errors import ModelError, nearest
 from penchant.judges.base import Judge
+from penchant.judges.looking import Pixels, on_device_of, resized
 
 _MODELS = ("CLIPModel", "VisionTextDualEncoderModel")
 
@@ -49,29 +50,38 @@ class DualEncoder(Judge):
             raise ModelError(f"a {declared} is no dual encoder.", file=folder, remedy=nearest(declared, _MODELS))
         self.name, self.version = name, "1"
         self.model: Any = getattr(transformers, declared).from_pretrained(folder, dtype=torch.float32).eval()
+        self.model.requires_grad_(False)
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         self.side = int(self.model.config.vision_config.image_size)
 
     @torch.no_grad()
     def features(self, samples: Sequence[Image.Image]) -> Float[np.ndarray, "N F"]:
         """Unit image features."""
-        chunks = []
-        for start in range(0, len(samples), 64):
-            pooled = self.model.vision_model(pixel_values=to_pixels(samples[start : start + 64], self.side))[1]
-            chunks.append(F.normalize(self.model.visual_projection(pooled.flatten(1)), dim=-1))
-        return torch.cat(chunks).numpy()
+        chunks = (to_pixels(samples[start : start + 64], self.side) for start in range(0, len(samples), 64))
+        return torch.cat([self._seen(pixels.to(self.model.device)).cpu() for pixels in chunks]).numpy()
+
+    def _seen(self, pixels: torch.Tensor) -> torch.Tensor:
+        pooled = self.model.vision_model(pixel_values=pixels)[1]
+        return F.normalize(self.model.visual_projection(pooled.flatten(1)), dim=-1)
 
     @torch.no_grad()
     def text_features(self, prompts: Sequence[str]) -> Float[np.ndarray, "N F"]:
         """Unit text features; a prompt that stands several times is read once."""
         unique = list(dict.fromkeys(prompts))
         tokens = self.tokenizer(unique, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        tokens = tokens.to(self.model.device)
         mask = (tokens != self.tokenizer.pad_token_id).long()
         pooled = self.model.text_model(input_ids=tokens, attention_mask=mask)[1]
-        rows = F.normalize(self.model.text_projection(pooled), dim=-1).numpy()
+        rows = F.normalize(self.model.text_projection(pooled), dim=-1).cpu().numpy()
         place = {prompt: i for i, prompt in enumerate(unique)}
         return rows[[place[prompt] for prompt in prompts]]
 
     def score(self, prompts: Sequence[str], samples: Sequence[Image.Image]) -> Float[np.ndarray, "N 1"]:
         """Cosine of each (prompt, picture)."""
         return (self.text_features(prompts) * self.features(samples)).sum(-1, keepdims=True)
+
+    def look(self, prompts: Sequence[str], pixels: Pixels) -> Float[torch.Tensor, " N"]:
+        """See `Looks`; the judge is moved to where the pixels are."""
+        self.model.to(pixels.device)
+        seen = self._seen(resized(pixels, self.side, self.side) * 2 - 1)
+        return (on_device_of(self.text_features(prompts), pixels) * seen).sum(-1)

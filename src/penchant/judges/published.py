@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from penchant.errors import ModelError
+from penchant.judges import looking
 
 CHUNK = 32
 _REMEDY = "give a file or folder of this machine, or leave the path out where the hub can be reached."
@@ -126,7 +127,7 @@ def linear_head(state: Mapping[str, Tensor], *, prefix: str, width: int, file: P
     if takes != width:
         problem = f"its head takes {takes} features, the model gives {width}."
         raise ModelError(problem, file=file, remedy="give the head and the model that were published together.")
-    return head.to(device()).eval()
+    return head.to(device()).eval().requires_grad_(False)
 
 
 def pixels(processor: Any, pictures: Sequence[Image.Image]) -> Float[Tensor, "N 3 H W"]:
@@ -155,7 +156,7 @@ class Clip:
         """
         import transformers
 
-        self.model = model.to(device()).eval()
+        self.model = model.to(device()).eval().requires_grad_(False)
         self.tokenizer = pretrained(transformers.AutoTokenizer, inputs)
         self.processor = image_processor(inputs)
 
@@ -203,6 +204,14 @@ class Clip:
         """Cosine of each (caption, picture)."""
         return (self.text_features(captions) * self.features(pictures)).sum(-1, keepdims=True)
 
+    def look(self, captions: Sequence[str], pixels: looking.Pixels) -> Float[Tensor, " N"]:
+        """Cosine of each (caption, picture), differentiable in the pixels in [0, 1]."""
+        return (looking.on_device_of(self.text_features(captions), pixels) * self.seen(pixels)).sum(-1)
+
+    def seen(self, pixels: looking.Pixels) -> Float[Tensor, "N F"]:
+        """Unit features of pixels in [0, 1], differentiable."""
+        return self._of_pixels(looking.prepared(self.processor, pixels).to(device()))
+
     def tokens(self, captions: Sequence[str]) -> Tensor:
         """Token numbers [N, T], padded to the length of the text tower; padding changes nothing before it."""
         length = self.model.config.text_config.max_position_embeddings
@@ -210,7 +219,10 @@ class Clip:
         return self.tokenizer(list(captions), **options)["input_ids"].to(device())
 
     def _of_pictures(self, pictures: Sequence[Image.Image]) -> Tensor:
-        pooled = self.model.vision_model(pixel_values=pixels(self.processor, pictures))[1]
+        return self._of_pixels(pixels(self.processor, pictures))
+
+    def _of_pixels(self, values: Tensor) -> Tensor:
+        pooled = self.model.vision_model(pixel_values=values)[1]
         return F.normalize(self.model.visual_projection(pooled), dim=-1)
 
     def _of_captions(self, captions: Sequence[str]) -> Tensor:
