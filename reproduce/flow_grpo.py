@@ -99,10 +99,10 @@ def offline_sft() -> Any:
 METHODS = {
     "DDPO": ddpo,
     "Flow-GRPO, fast": flow_grpo,
-    "DiffusionNFT": nft,
-    "online DPO": online_dpo,
     "offline DPO": offline_dpo,
     "offline SFT on the best": offline_sft,
+    "online DPO": online_dpo,
+    "DiffusionNFT": nft,
 }
 
 
@@ -179,7 +179,7 @@ def main() -> None:
     if "--fresh" in sys.argv:
         shutil.rmtree(RUNS, ignore_errors=True)
     RUNS.mkdir(parents=True, exist_ok=True)
-    work = [(method, seed) for seed in SEEDS for method in METHODS]
+    work = [(method, seed) for method in METHODS for seed in SEEDS]
     with ThreadPoolExecutor(JOBS) as pool:
         for done in [pool.submit(train, *one) for one in work]:
             done.result()
