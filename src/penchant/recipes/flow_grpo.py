@@ -1,7 +1,7 @@
 """Online RL of pictures and clips: DDPO (arXiv 2305.13301) and Flow-GRPO (arXiv 2505.05470).
 
 The embedded recipes draw 16 samples of 8 captions a round, which a scorer rewards, and are judged by another one.
-`ddpo` takes DDIM's noisy steps and trains on half of them, drawn anew each round. `flow-grpo` is the fast form:
+`ddpo` takes DDIM's noisy steps and trains on a quarter of them, drawn anew each round. `flow-grpo` is the fast form:
 Flow-GRPO's step (noise 0.7) in a window of 3, the rest of the path along the ODE, no guidance, no KL; the shipped model
 predicts v on a variance-preserving path, which `AsFlow` walks as the flow that it is. Embedded numbers are ours.
 
@@ -38,7 +38,7 @@ def ddpo() -> Recipe:
     return Recipe(
         name="ddpo",
         policy=Policy(path="zoo:emoji"),
-        likelihood=DenoisingPath(transition=DDIM(), steps=16, fraction=0.5),
+        likelihood=DenoisingPath(transition=DDIM(), steps=16, fraction=0.25),
         objective=GRPO(advantage=ClippedAdvantage(), clip_low=1e-4, clip_high=1e-4),
         feedback=Rollouts(
             prompts="zoo:emoji/captions",
