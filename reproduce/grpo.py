@@ -154,6 +154,9 @@ def main() -> None:
     """Trains what is missing and records the table."""
     from runs import record
 
+    # Loaded before there are threads: transformers brings its classes when they are asked for, to one thread at a time.
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
+
     if "--fresh" in sys.argv:
         shutil.rmtree(RUNS, ignore_errors=True)
     RUNS.mkdir(parents=True, exist_ok=True)
