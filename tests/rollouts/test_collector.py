@@ -16,6 +16,8 @@ from torch.testing import assert_close
 
 import penchant
 from penchant.errors import CheckpointError, RecipeError
+from penchant.evaluate.curves import Curve
+from penchant.evaluate.reward_curves import reward_names
 from penchant.feedback.groups import Prompt
 from penchant.likelihoods import Autoregressive, Diffusion
 from penchant.models.completion import Decoding
@@ -158,6 +160,8 @@ def test_the_metrics_of_a_round_are_those_of_its_samples(model, llama, prompts, 
     assert told["rollouts/surprise"] == pytest.approx(-float(batch.behavior.per_step().sum() / steps), rel=1e-5)
     ends = [row[n - 1] in model.end_ids for row, n in _samples(batch)]
     assert told["rollouts/unfinished"] == pytest.approx(1 - np.mean(ends))
+    # A report takes the judges' rewards for rewards, and no moment of them.
+    assert reward_names({name: Curve(steps=(1,), values=(value,)) for name, value in told.items()}) == ["late"]
 
 
 def _samples(batch: CandidateBatch) -> list[tuple[list[int], int]]:

@@ -12,7 +12,9 @@ MEAN = "rewards/mean"
 """What a run that draws its own samples logs: the mean of what it maximises."""
 
 # Of pairs, or moments of the rewards: none is one reward of several.
-_OTHERS = frozenset({"mean", "std", "flat", "min", "max", "chosen", "rejected", "margins", "accuracies", "value"})
+_OTHERS = frozenset(
+    {"mean", "std", "spread", "flat", "min", "max", "chosen", "rejected", "margins", "accuracies", "value"}
+)
 
 _CERTAIN = 3.0
 """Standard errors that a rise or fall must exceed: the best of ten windows is looked for, so two would be too few."""
