@@ -110,7 +110,7 @@ def train(method: str, seed: int) -> None:
 
 
 def measured(method: str) -> dict[str, Any]:
-    """Wins against the base by the held-out judge and the rewarding one; drift, diversity, rewards, CPU time."""
+    """Wins against the base by the held-out judge and the rewarding one; drift, diversity, CPU time."""
     from runs import preferred, scores
 
     folders = [folder(method, seed) for seed in SEEDS]
@@ -119,14 +119,11 @@ def measured(method: str) -> dict[str, Any]:
         return preferred(*(scores(folders, captions, judge, side) for side in ("policy", "base")))
 
     moved = [json.loads((one / "movement.json").read_text()) for one in folders]
-    metrics = [[json.loads(line) for line in (one / "metrics.jsonl").read_text().splitlines()] for one in folders]
-    reward = np.array([[line["rewards/mean"] for line in run] for run in metrics])
     return {
         "method": method,
         "held_out": wins(HELD_OUT, "held-out"),
         "held_out_seen": wins(HELD_OUT, "seen"),
         "reward": wins(REWARD, "held-out"),
-        "earned": [float(reward[:, :5].mean()), float(reward[:, -5:].mean())],
         "drift": float(np.mean([one["drift"]["feature_cosine"] for one in moved])),
         "diversity": [float(np.mean([one["diversity"][side]["value"] for one in moved])) for side in SIDES],
         "cpu_seconds": [float(json.loads((one / "outcome.json").read_text())["cpu_seconds"]) for one in folders],
@@ -150,14 +147,14 @@ def table(result: dict[str, Any]) -> str:
     """The result as Markdown."""
     lines = [
         "| method | wins, %, held-out judge, held-out captions | the same, trained captions | wins, %, rewarding judge "
-        "| reward of a round | drift | diversity | CPU-minutes |",
-        "|---" * 8 + "|",
+        "| drift | diversity | CPU-minutes |",
+        "|---" * 7 + "|",
     ]
     for row in result["methods"]:
-        earned, spread = ("{:.3f} -> {:.3f}".format(*row[name]) for name in ("earned", "diversity"))
+        spread = "{:.3f} -> {:.3f}".format(*row["diversity"])
         cost = f"{np.mean(row['cpu_seconds']) / 60:.1f}"
         wins = " | ".join(_percent(row[name]) for name in ("held_out", "held_out_seen", "reward"))
-        lines.append(f"| {row['method']} | {wins} | {earned} | {row['drift']:.4f} | {spread} | {cost} |")
+        lines.append(f"| {row['method']} | {wins} | {row['drift']:.4f} | {spread} | {cost} |")
     lines += ["", "| held-out judge, held-out captions | preferred, % |", "|---|---|"]
     lines += [f"| {pair} | {_percent(values)} |" for pair, values in result["against"].items()]
     return "\n".join(lines)
