@@ -17,7 +17,7 @@ from PIL import Image
 
 from penchant.errors import ModelError, nearest
 from penchant.judges.base import Judge
-from penchant.judges.looking import Pixels, on_device_of, resized
+from penchant.judges.looking import Pixels, resized
 
 _MODELS = ("CLIPModel", "VisionTextDualEncoderModel")
 
@@ -84,4 +84,4 @@ class DualEncoder(Judge):
         """See `Looks`; the judge is moved to where the pixels are."""
         self.model.to(pixels.device)
         seen = self._seen(resized(pixels, self.side, self.side) * 2 - 1)
-        return (on_device_of(self.text_features(prompts), pixels) * seen).sum(-1)
+        return (torch.from_numpy(self.text_features(prompts)).to(seen) * seen).sum(-1)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -64,8 +63,3 @@ def letterboxed(pixels: Pixels, side: int) -> Pixels:
 def _middle(pixels: Pixels, height: int, width: int) -> Pixels:
     top, left = (pixels.shape[-2] - height) // 2, (pixels.shape[-1] - width) // 2
     return pixels[..., top : top + height, left : left + width]
-
-
-def on_device_of(rows: Any, pixels: Tensor) -> Tensor:
-    """Features that were computed without gradients, beside pixels."""
-    return torch.as_tensor(rows, device=pixels.device)

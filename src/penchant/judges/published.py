@@ -206,7 +206,8 @@ class Clip:
 
     def look(self, captions: Sequence[str], pixels: looking.Pixels) -> Float[Tensor, " N"]:
         """Cosine of each (caption, picture), differentiable in the pixels in [0, 1]."""
-        return (looking.on_device_of(self.text_features(captions), pixels) * self.seen(pixels)).sum(-1)
+        seen = self.seen(pixels)
+        return (torch.from_numpy(self.text_features(captions)).to(seen) * seen).sum(-1)
 
     def seen(self, pixels: looking.Pixels) -> Float[Tensor, "N F"]:
         """Unit features of pixels in [0, 1], differentiable."""
