@@ -87,5 +87,5 @@ MUTANTS = (
         "return self.step.std(_straight(step))",
     ),
     Mutant("as flow velocity turned", AS_FLOW, "noise_N - x0_N", "x0_N - noise_N"),
-    Mutant("as flow time is s", AS_FLOW, "    time_N = step.s_N / (step.a_N + step.s_N)", "    time_N = step.s_N"),
+    Mutant("as flow time is s", AS_FLOW, "1.0, step.s_N / (step.a_N + step.s_N))", "1.0, step.s_N)"),
 )

@@ -138,6 +138,17 @@ def test_as_flow_is_the_flow_s_step_between_rescaled_latents(sde: Transition, ki
     assert_close(ours.kl_std(step) / then, sde.kl_std(flow))
 
 
+def test_as_flow_takes_what_is_all_but_pure_noise_for_pure_noise() -> None:
+    """diffusers' Euler scheduler keeps alphas_cumprod[-1] = 2^-24 where the terminal SNR is to be zero."""
+    x, prediction, found = noise(1, *SHAPE), noise(1, *SHAPE, seed=1), []
+    for last in (0.0, 2.0**-24):
+        step = Step.between(
+            Schedule(torch.tensor([0.5, 0.01, last], dtype=torch.float64)), torch.tensor([2]), torch.tensor([1])
+        )
+        found.append((AsFlow().mean(step, prediction, x, "v_prediction"), AsFlow().std(step)))
+    assert_close(found[1], found[0], rtol=1e-2, atol=1e-2)
+
+
 @pytest.mark.parametrize("kind", KINDS[:3])
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_ddim_is_the_scheduler_s(kind: str, eta: float) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -22,6 +23,9 @@ from penchant.errors import RecipeError
 from penchant.likelihoods import gaussian
 from penchant.likelihoods.gaussian import across, at_least_float32
 from penchant.likelihoods.transitions import FlowSDE, Step, Transition
+
+# Schedulers of zero terminal SNR may keep 2^-12 of the data, where Flow-GRPO's noise would burst: that is pure noise.
+_NO_DATA = 1e-3
 
 
 @final
@@ -71,6 +75,6 @@ class AsFlow(Transition):
 
 def _straight(step: Step) -> Step:
     """The same noise levels on the straight path."""
-    time_N = step.s_N / (step.a_N + step.s_N)
+    time_N = torch.where(step.a_N < _NO_DATA, 1.0, step.s_N / (step.a_N + step.s_N))
     next_time_N = step.next_s_N / (step.next_a_N + step.next_s_N)
     return Step(a_N=1 - time_N, s_N=time_N, next_a_N=1 - next_time_N, next_s_N=next_time_N)
